@@ -1,0 +1,1 @@
+"""What demist says: figures, the HTML report, the methods text and its references."""

@@ -1,0 +1,1 @@
+"""The command line: arguments to settings, settings to a run, a run to one verdict."""

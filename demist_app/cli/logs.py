@@ -1,0 +1,49 @@
+"""The run's own log file, and what nipype is told."""
+
+import logging
+
+from nipype import config as nipype_config
+
+from demist_app.settings import Settings
+
+LIBRARIES = ('nipype.workflow', 'nipype.interface', 'nipype.utils')
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def start_logs(settings: Settings) -> None:
+    """Log everything to ``demist.log``; to the console what ``-v`` asks for."""
+    verbosity = settings.execution.verbosity
+    to_file = logging.FileHandler(settings.log_dir / 'demist.log', encoding='utf-8')
+    to_file.setFormatter(
+        logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s', '%Y-%m-%dT%H:%M:%S')
+    )
+    to_console = logging.StreamHandler()
+    to_console.setFormatter(logging.Formatter('%(message)s'))
+    to_console.setLevel(_LEVELS[min(verbosity, 2)])
+    own = logging.getLogger('demist')
+    own.handlers = [to_file, to_console]
+    own.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+    own.propagate = False
+    for name in LIBRARIES:
+        library = logging.getLogger(name)
+        # nipype prints every node's start and end: that is the progress display's task
+        library.handlers = [to_file, to_console] if verbosity else [to_file]
+        library.setLevel(own.level)
+        library.propagate = False
+
+
+def configure_nipype(settings: Settings) -> None:
+    """Set how nipype hashes, resumes and reports crashes."""
+    nipype_config.update_config(
+        {
+            'execution': {
+                'crashdump_dir': str(settings.log_dir),
+                'crashfile_format': 'txt',
+                'hash_method': 'content',  # a touched or copied input is not a new input
+                'poll_sleep_duration': '0.1',
+                'stop_on_first_crash': str(settings.execution.stop_on_first_crash).lower(),
+                'check_version': 'false',
+                'remove_unnecessary_outputs': 'false',
+            },
+        }
+    )

@@ -1,0 +1,145 @@
+"""One run, from arguments to exit code."""
+
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from demist_app.cli.parser import parse
+from demist_app.cli.verdict import ALL_DONE, BAD_USAGE, INTERNAL_FAULT
+from demist_app.engine.environment import exit_on_sigterm, prepare
+from demist_app.settings import Settings, SettingsError
+
+if TYPE_CHECKING:  # heavy imports wait until the arguments are known to be good
+    from argparse import Namespace
+
+    from bids_layout.pairing import Pairing
+    from demist_app.model.bundle import Bundle
+
+LOGGER = logging.getLogger('demist')
+
+
+class _UserError(Exception):
+    """Something the user can mend; its text is one sentence."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run demist.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of the command line, without the program's name.
+
+    Returns
+    -------
+    int
+        Exit code: 0 all done, 1 some unit failed, 2 bad usage or input, 70 internal fault;
+        128 + n after signal n.
+    """
+    settings, options = parse(arguments)
+    exit_on_sigterm()
+    try:
+        return _dispatch(settings, options)
+    except _UserError as error:
+        print(f'demist: error: {error}', file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception:
+        LOGGER.exception('demist ended: internal fault; please report the lines above')
+        return INTERNAL_FAULT
+
+
+def _dispatch(settings: Settings, options: 'Namespace') -> int:
+    with _user_errors():
+        prepare(
+            Path(tempfile.mkdtemp()) if options.dry_run else settings.execution.work_dir,
+            omp_nthreads=settings.execution.omp_nthreads,
+            templates=settings.processing.output_spaces != ('T1w',),
+        )
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    if settings.inputs.analysis_level == 'group':
+        from demist_app.workflows.group import join_tables
+
+        with _user_errors():
+            table = join_tables(settings.inputs.out_dir)
+        console.print(f'wrote {table}', markup=False, highlight=False)
+        return ALL_DONE
+    with _user_errors():
+        _check_templates(settings)
+        bundle = _load_model(settings)
+        pairing = _find_units(settings, keep_index=not options.dry_run)
+    if options.dry_run:
+        from demist_app.cli.plan import describe_plan
+
+        print(describe_plan(settings, pairing, bundle))
+        return ALL_DONE
+    if not pairing.units:
+        reasons = '; '.join(f'{skip.label}: {skip.reason}' for skip in pairing.skipped)
+        raise _UserError(f'{settings.inputs.bids_dir} has nothing to process: {reasons}')
+    from demist_app.cli.execute import Execution
+
+    with _user_errors():
+        execution = Execution(settings, pairing, bundle, console)
+        execution.write_dataset()
+    if options.boilerplate_only:
+        execution.write_boilerplate(markdown_only=options.md_only_boilerplate)
+        return ALL_DONE
+    if options.reports_only:
+        return execution.write_reports()
+    return execution.process(markdown_only=options.md_only_boilerplate)
+
+
+def _load_model(settings: Settings) -> 'Bundle':
+    from demist_app.model.bundle import find_bundle, load_bundle
+
+    return load_bundle(find_bundle(settings.processing.model))
+
+
+def _check_templates(settings: Settings) -> None:
+    from demist_app.imaging.templates import Template
+
+    for space in settings.processing.output_spaces:
+        if space != 'T1w':
+            Template.find(space)
+
+
+def _find_units(settings: Settings, *, keep_index: bool) -> 'Pairing':
+    from bids_layout.pairing import find_units
+    from bids_layout.query import index
+
+    inputs = settings.inputs
+    layout = index(
+        inputs.bids_dir,
+        derivatives=inputs.derivatives,
+        database_dir=inputs.bids_database_dir if keep_index else None,
+        validate=not inputs.skip_bids_validation,
+    )
+    return find_units(
+        layout,
+        participants=inputs.participant_label or None,
+        sessions=inputs.session_label or None,
+        filters=inputs.bids_filters,
+    )
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Turn what the user can mend into one sentence."""
+    from bids_layout.query import QueryError
+    from demist_app.imaging.templates import TemplateError
+    from demist_app.model.bundle import BundleError
+
+    try:
+        yield
+    except (QueryError, BundleError, TemplateError, SettingsError) as error:
+        raise _UserError(str(error)) from error
+    except OSError as error:
+        raise _UserError(f'{error.filename}: {error.strerror}') from error

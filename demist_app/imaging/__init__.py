@@ -1,0 +1,1 @@
+"""Arrays and NIfTI images, without nipype and without BIDS."""

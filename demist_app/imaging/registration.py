@@ -1,0 +1,211 @@
+"""FLAIR to T1w, and T1w to a template.
+
+A transform maps the fixed image's RAS+ mm to the moving image's: what resampling the moving image
+onto the fixed grid needs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.nifti1 import Nifti1Image
+from scipy import ndimage
+
+from demist_app.imaging import greedy
+from demist_app.imaging.conform import LPS, Grid, Matrix, reorient_ras, resample, whole_grid
+from demist_app.imaging.volumes import InputError
+
+RIM = 4.0
+"""Width (mm) of the rim around the brain within which images are compared too: the brain's edge."""
+SEARCH_SPACING = 4.0
+"""Voxels (mm) of the search for a start."""
+WARP_SPACING = 2.0
+"""Voxels (mm) on which deformations are estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class RigidResult:
+    """Outcome of :func:`rigid`.
+
+    Attributes
+    ----------
+    matrix
+        4×4, fixed to moving, RAS+ mm.
+    coverage
+        Fraction of the fixed image's brain that lies inside the moving image's field of view.
+    start
+        Which initialisation led to the best match: ``headers``, ``centres of mass`` or
+        ``centres of the fields of view``.
+    log
+        What greedy printed.
+    """
+
+    matrix: Matrix
+    coverage: float
+    start: str
+    log: str
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateResult:
+    """Outcome of :func:`to_template`.
+
+    Attributes
+    ----------
+    displacement
+        ITK displacement field on the template's grid, (i, j, k, 1, 3), LPS+ mm, template to
+        moving: readable by ANTs and SimpleITK once saved.
+    affine
+        4×4, its affine part, template to moving, RAS+ mm.
+    log
+        What greedy printed.
+    """
+
+    displacement: Nifti1Image
+    affine: Matrix
+    log: str
+
+
+def rigid(fixed: Nifti1Image, moving: Nifti1Image, fixed_mask: Nifti1Image) -> RigidResult:
+    """Find the rotation and translation between two scans of one head, of any contrast.
+
+    Normalised mutual information within the brain and a rim around it. At 4 mm the search starts
+    from the headers, from the centres of mass and from the centres of the fields of view, so that
+    an odd origin in one header does no harm; the best of the three is refined at half and at full
+    resolution. One thread: same images, same bits.
+
+    Parameters
+    ----------
+    fixed, moving
+        3-D images.
+    fixed_mask
+        Brain, on the grid of ``fixed``.
+
+    Raises
+    ------
+    InputError
+        No start lets the images overlap.
+    """
+    fixed, moving, mask = (reorient_ras(image) for image in (fixed, moving, fixed_mask))
+    box, region = _around_brain(fixed, mask)
+    found, start = _search(fixed, region, moving)
+    fine = greedy.linear(box, region, moving, found.matrix, '-dof 6 -m NMI -n 50x20')
+    to_index = np.linalg.inv(moving.affine) @ fine.matrix @ mask.affine
+    places = apply_affine(to_index, np.argwhere(np.asarray(mask.dataobj)))
+    inside = ((places >= -0.5) & (places <= np.array(moving.shape) - 0.5)).all(axis=1)
+    return RigidResult(
+        fine.matrix,
+        float(inside.mean()),
+        start,
+        f'Search from {start}:\n{found.log}\nRefinement:\n{fine.log}',
+    )
+
+
+def to_template(
+    template: Nifti1Image,
+    template_mask: Nifti1Image,
+    moving: Nifti1Image,
+    moving_mask: Nifti1Image,
+    threads: int,
+) -> TemplateResult:
+    """Find the affine and deformable transform from a template to a T1w image of another brain.
+
+    Both images are masked by their brains. The affine part maximises normalised mutual
+    information, the deformation the local correlation at 2 mm.
+
+    Parameters
+    ----------
+    template, moving
+        T1w images of heads or brains.
+    template_mask, moving_mask
+        Brains, each on its image's grid.
+    threads
+        Threads of the deformable part; its result does not depend on them.
+
+    Raises
+    ------
+    InputError
+        No start lets the brains overlap.
+    """
+    fixed, brain = (
+        _masked(reorient_ras(image), reorient_ras(mask))
+        for image, mask in ((template, template_mask), (moving, moving_mask))
+    )
+    _, region = _around_brain(fixed, reorient_ras(template_mask))
+    found, _ = _search(fixed, region, brain)
+    grid = whole_grid(fixed, WARP_SPACING)
+    coarse = resample(fixed, grid)
+    coarse_region = resample(region, grid, interpolation='label')
+    affine = greedy.linear(coarse, coarse_region, brain, found.matrix, '-dof 12 -m NMI -n 100x50')
+    warp = greedy.deformable(
+        coarse,
+        coarse_region,
+        resample(brain, grid, affine.matrix),
+        '-m NCC 2x2x2 -n 100x100x50',
+        threads,
+    )
+    log = '\n'.join([found.log, affine.log, warp.log])
+    displacement = _composed(Grid.of(template), affine.matrix, warp.displacement, grid)
+    return TemplateResult(displacement, affine.matrix, log)
+
+
+def _around_brain(image: Nifti1Image, mask: Nifti1Image) -> tuple[Nifti1Image, Nifti1Image]:
+    """Crop an image to the brain and its rim; also return that region as a mask."""
+    brain = np.asarray(mask.dataobj) != 0
+    region = ndimage.distance_transform_edt(~brain, sampling=voxel_sizes(mask.affine)) <= RIM
+    box = ndimage.find_objects(region.astype(np.uint8))[0]
+    affine = mask.affine.copy()
+    affine[:3, 3] = apply_affine(mask.affine, [axis.start for axis in box])
+    return (
+        Nifti1Image(np.asarray(image.dataobj, dtype=np.float32)[box], affine),
+        Nifti1Image(region[box].astype(np.uint8), affine),
+    )
+
+
+def _search(
+    fixed: Nifti1Image, region: Nifti1Image, moving: Nifti1Image
+) -> tuple[greedy.Linear, str]:
+    """Find the best rigid alignment at low resolution, and from which start."""
+    centre = apply_affine(region.affine, ndimage.center_of_mass(np.asarray(region.dataobj)))
+    signal = np.clip(np.asarray(moving.dataobj, dtype=np.float32), 0, None)
+    places = {
+        'headers': centre,
+        'centres of mass': apply_affine(moving.affine, ndimage.center_of_mass(signal)),
+        'centres of the fields of view': apply_affine(
+            moving.affine, (np.array(moving.shape) - 1) / 2
+        ),
+    }
+    grid = whole_grid(fixed, SEARCH_SPACING)
+    fixed = resample(fixed, grid)
+    region = resample(region, grid, interpolation='label')
+    moving = resample(moving, whole_grid(moving, SEARCH_SPACING))
+    runs = {}
+    for name, place in places.items():
+        start = np.eye(4)
+        start[:3, 3] = place - centre
+        runs[name] = greedy.linear(fixed, region, moving, start, '-dof 6 -m NMI -n 100')
+    best = min(runs, key=lambda name: runs[name].cost)
+    if not np.isfinite(runs[best].cost):
+        raise InputError('The images cannot be aligned; check that they show the same head.')
+    return runs[best], best
+
+
+def _masked(image: Nifti1Image, mask: Nifti1Image) -> Nifti1Image:
+    brain = np.asarray(mask.dataobj) != 0
+    return Nifti1Image(
+        np.where(brain, np.asarray(image.dataobj), 0).astype(np.float32), mask.affine
+    )
+
+
+def _composed(
+    onto: Grid, affine: Matrix, warp: npt.NDArray[np.floating], grid: Grid
+) -> Nifti1Image:
+    """Join a deformation (LPS mm, on ``grid``) and the affine after it in one field."""
+    start = apply_affine(onto.affine, np.moveaxis(np.indices(onto.shape), 0, -1))
+    deformed = start.copy()
+    for axis in range(3):
+        component = Nifti1Image(warp[..., axis] * LPS[axis, axis], grid.affine)
+        deformed[..., axis] += np.asarray(resample(component, onto).dataobj)
+    moved = (apply_affine(affine, deformed) - start) * np.diag(LPS)[:3]
+    return Nifti1Image(moved[:, :, :, None].astype(np.float32), onto.affine)

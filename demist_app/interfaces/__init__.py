@@ -1,0 +1,1 @@
+"""Nipype interfaces: thin, files in and files out."""

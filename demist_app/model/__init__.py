@@ -1,0 +1,1 @@
+"""Predictors of PSR and the bundle they are stored in."""

@@ -1,0 +1,172 @@
+"""The folder a model is kept in: MONAI bundle layout, safetensors only, every file checked.
+
+::
+
+    <bundle>/configs/metadata.json      what the model is, and the sha256 of every other file
+    <bundle>/models/model.safetensors   weights
+    <bundle>/docs/README.md             model card
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+METADATA = Path('configs/metadata.json')
+WEIGHTS = Path('models/model.safetensors')
+CARD = Path('docs/README.md')
+FORMAT = 'demist-bundle-1'
+
+
+class BundleError(ValueError):
+    """The folder is not a bundle that demist can trust."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes
+    ----------
+    path : Path
+    metadata : dict
+        Content of ``configs/metadata.json``.
+    sha256 : str
+        Digest of ``configs/metadata.json``, which holds those of all other files: one number
+        that names the model.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name under which the model was published."""
+        return str(self.metadata['name'])
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Read the weights."""
+        return load_file(self.path / WEIGHTS)
+
+
+def shipped() -> dict[str, Path]:
+    """Return the bundles inside the package by name."""
+    folder = Path(str(resources.files('demist_app'))) / 'data' / 'bundles'
+    return {path.parents[1].name: path.parents[1] for path in sorted(folder.glob(f'*/{METADATA}'))}
+
+
+def find_bundle(model: str) -> Path:
+    """Return the folder of a shipped model's name or of a path.
+
+    Raises
+    ------
+    BundleError
+        If `model` is neither.
+    """
+    names = shipped()
+    if model in names:
+        return names[model]
+    if (path := Path(model).absolute()).is_dir():
+        return path
+    raise BundleError(
+        f'--model {model} is neither a shipped model ({", ".join(names)}) nor a bundle folder'
+    )
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Verify a bundle, file by file.
+
+    Parameters
+    ----------
+    path : Path
+        The bundle's folder.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, was changed since the bundle was written, or is of another format.
+    """
+    try:
+        text = (path / METADATA).read_bytes()
+        metadata = json.loads(text)
+    except OSError as error:
+        raise BundleError(f'{path} is not a model bundle: {METADATA} cannot be read') from error
+    except ValueError as error:
+        raise BundleError(f'{path / METADATA} is not valid JSON: fetch the bundle anew') from error
+    if not isinstance(metadata, dict) or metadata.get('format') != FORMAT:
+        raise BundleError(f'{path} is not a demist bundle (its format is not {FORMAT!r})')
+    digests = metadata.get('sha256')
+    if not isinstance(digests, dict) or str(WEIGHTS) not in digests:
+        raise BundleError(f'{path / METADATA} names no checksum of {WEIGHTS}')
+    for name, expected in digests.items():
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
+            raise BundleError(f'{file} is missing: fetch the bundle anew')
+        if (digest := _sha256(file.read_bytes())) != expected:
+            raise BundleError(
+                f'{file} was changed or cut short (sha256 {digest[:12]}…, '
+                f'not {str(expected)[:12]}…): fetch the bundle anew'
+            )
+    bundle = Bundle(path=path, metadata=metadata, sha256=_sha256(text))
+    try:
+        bundle.tensors()
+    except SafetensorError as error:
+        raise BundleError(f'{path / WEIGHTS} is not a safetensors file: {error}') from error
+    return bundle
+
+
+def write_bundle(
+    path: Path,
+    metadata: Mapping[str, Any],
+    tensors: Mapping[str, NDArray[Any]],
+    card: str,
+) -> Bundle:
+    """Write a bundle, whole or not at all, in place of any earlier one.
+
+    Parameters
+    ----------
+    path : Path
+        Folder to write; replaced if it is a bundle already.
+    metadata : mapping
+        JSON-able facts; ``format`` and ``sha256`` are added.
+    tensors : mapping
+        Names to arrays.
+    card : str
+        Model card, Markdown.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
+    try:
+        aside.chmod(0o755)
+        for file in (METADATA, WEIGHTS, CARD):
+            (aside / file).parent.mkdir()
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, aside / WEIGHTS)
+        (aside / CARD).write_text(card, encoding='utf-8')
+        facts = dict(metadata) | {
+            'format': FORMAT,
+            'sha256': {str(file): _sha256((aside / file).read_bytes()) for file in (WEIGHTS, CARD)},
+        }
+        text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
+        (aside / METADATA).write_text(text, encoding='utf-8')
+        load_bundle(aside)
+        if (path / METADATA).exists():
+            shutil.rmtree(path)
+        aside.replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return load_bundle(path)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
