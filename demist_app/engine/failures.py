@@ -16,7 +16,7 @@ REMEDIES = (
         'finished steps are kept.',
     ),
     (
-        re.compile(r'\bMemoryError\b|std::bad_alloc|annot allocate memory|can.t allocate memory'),
+        re.compile(r'MemoryError\b|std::bad_alloc|annot allocate memory|can.t allocate memory'),
         f'The step ran out of memory: {OUT_OF_MEMORY}.',
     ),
     (
@@ -75,7 +75,7 @@ def unit_of(node: str) -> str | None:
     ----------
     node : str
         Full name of the step; the workflow of a unit is named ``sub_01_wf`` or
-        ``sub_01_ses_A_wf``.
+        ``sub_01_ses_A_wf``, with ``_plus_`` for ``+``.
 
     Returns
     -------
@@ -87,10 +87,12 @@ def unit_of(node: str) -> str | None:
     >>> unit_of('demist_wf.sub_01_ses_A_wf.anat_preproc_wf.bias')
     'sub-01_ses-A'
     """
-    match = re.search(r'(?:^|\.)sub_([^\W_]+)(?:_ses_([^\W_]+))?_wf(?:\.|$)', node)
+    label = r'((?:_plus_|[^\W_])+)'
+    match = re.search(rf'(?:^|\.)sub_{label}(?:_ses_{label})?_wf(?:\.|$)', node)
     if not match:
         return None
-    return f'sub-{match[1]}' + (f'_ses-{match[2]}' if match[2] else '')
+    unit = f'sub-{match[1]}' + (f'_ses-{match[2]}' if match[2] else '')
+    return unit.replace('_plus_', '+')
 
 
 def explain_death(node: str, exitcode: int) -> str:

@@ -31,7 +31,7 @@ from demist_app.engine.worker import CONTEXT, Outcome, Usage, Workers
 logger = logging.getLogger(__name__)
 
 
-class DemistMultiProc(PluginBase):  # type: ignore[misc]
+class DemistMultiProc(PluginBase):
     """Run a nipype graph on this machine.
 
     All nodes run in worker processes, one node a process at a time; workers live as long as the

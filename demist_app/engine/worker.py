@@ -31,6 +31,7 @@ from demist_app.engine.schedule import Job
 
 CONTEXT = multiprocessing.get_context('forkserver')  # the parent's threads and CUDA stay out of it
 PROC = Path('/proc/self')
+RESTART = 2.0  # seconds a killed fork server may take to be seen as dead and replaced
 PATIENCE = 10.0  # seconds a process may take to exit once it has nothing to do
 
 
@@ -101,7 +102,11 @@ class Workers:
             if worker.job is None and worker.gpu == job.gpu and worker.process.is_alive():
                 break
         else:
-            worker = _Worker(job.gpu, self._config)
+            try:
+                worker = _Worker(job.gpu, self._config)
+            except (OSError, EOFError):  # what starts processes was killed itself; it will be back
+                time.sleep(RESTART)
+                worker = _Worker(job.gpu, self._config)
             self._workers.append(worker)
         worker.job = job
         with suppress(OSError):  # it died this instant; `endings` will say so

@@ -23,7 +23,7 @@ def normalise(
     Parameters
     ----------
     data
-        Intensities, any unit.
+        Intensities, any unit; negative ones (ripples of an earlier interpolation) count as 0.
     mask
         Brain, same shape; not zero is brain.
     upper
@@ -49,11 +49,12 @@ def normalise(
     brain = mask != 0
     if not brain.any():
         raise InputError('The brain mask is empty; give one, or check that the scan shows a brain.')
-    lower, higher = (float(q) for q in np.percentile(data[brain], [0, upper]))
+    intensities = np.maximum(data, 0).astype(np.float32)
+    lower, higher = (float(q) for q in np.percentile(intensities[brain], [0, upper]))
     if lower == higher:
         raise InputError(
             f'The image has the one value {lower:g} inside the brain; check that scan and mask '
             'belong together.'
         )
-    scaled = np.clip((data.astype(np.float32) - lower) / (higher - lower), 0, 1)
+    scaled = np.clip((intensities - lower) / (higher - lower), 0, 1)
     return np.where(brain, scaled, 0).astype(np.float32), Scale(lower, higher)

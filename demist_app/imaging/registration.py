@@ -202,10 +202,17 @@ def _composed(
     onto: Grid, affine: Matrix, warp: npt.NDArray[np.floating], grid: Grid
 ) -> Nifti1Image:
     """Join a deformation (LPS mm, on ``grid``) and the affine after it in one field."""
-    start = apply_affine(onto.affine, np.moveaxis(np.indices(onto.shape), 0, -1))
-    deformed = start.copy()
+    # From x to affine (x + u): a displacement of (affine - 1) x + affine u
+    lps = LPS @ affine @ LPS
+    linear = (lps - np.eye(4)) @ LPS @ onto.affine
+    indices = np.ogrid[tuple(slice(0, n) for n in onto.shape)]
+    deformation = [
+        np.asarray(resample(Nifti1Image(warp[..., axis], grid.affine), onto).dataobj)
+        for axis in range(3)
+    ]
+    field = np.empty((*onto.shape, 1, 3), np.float32)
     for axis in range(3):
-        component = Nifti1Image(warp[..., axis] * LPS[axis, axis], grid.affine)
-        deformed[..., axis] += np.asarray(resample(component, onto).dataobj)
-    moved = (apply_affine(affine, deformed) - start) * np.diag(LPS)[:3]
-    return Nifti1Image(moved[:, :, :, None].astype(np.float32), onto.affine)
+        moved = sum(linear[axis, a] * indices[a] for a in range(3)) + linear[axis, 3]
+        turned = sum(np.float32(lps[axis, a]) * deformation[a] for a in range(3))
+        field[..., 0, axis] = moved + turned
+    return Nifti1Image(field, onto.affine)

@@ -125,15 +125,9 @@ def _fit(values: npt.NDArray[np.float64]) -> GaussianMixture:
     total, contrast = values.sum(axis=1), values[:, 0] - values[:, 1]
     border = threshold_otsu(total)
     solid = total > border
-    classes = np.select(
-        [
-            solid & (contrast > threshold_otsu(contrast[solid])),
-            solid,
-            total > np.percentile(total[~solid], 30),
-        ],
-        [3, 2, 1],
-        0,
-    )
+    white = contrast > threshold_otsu(contrast[solid])
+    dark = total < np.percentile(total[~solid], 30)
+    classes = np.where(solid, np.where(white, 3, 2), np.where(dark, 0, 1))
     members = [values[classes == c] for c in range(4)]
     covariances = [np.cov(m.T) + REGULARISATION * np.eye(2) for m in members]
     return GaussianMixture(
@@ -156,7 +150,7 @@ def _evidence(values: npt.NDArray[np.float64], mixture: GaussianMixture) -> npt.
     )
     arm = mixture.means_[2] - mixture.means_[0]
     fraction = (values - mixture.means_[0]) @ arm / (arm @ arm)
-    evidence = np.stack(
+    evidence: npt.NDArray[np.float64] = np.stack(
         [
             np.logaddexp(csf, np.where(fraction < 0.5, mixed, -np.inf)),
             np.logaddexp(gm, np.where(fraction < 0.5, -np.inf, mixed)),
@@ -164,4 +158,5 @@ def _evidence(values: npt.NDArray[np.float64], mixture: GaussianMixture) -> npt.
         ],
         axis=1,
     )
-    return np.maximum(evidence - evidence.max(axis=1, keepdims=True), -LARGEST_LOG_ODDS)
+    log_odds: npt.NDArray[np.float64] = evidence - evidence.max(axis=1, keepdims=True)
+    return np.maximum(log_odds, -LARGEST_LOG_ODDS)

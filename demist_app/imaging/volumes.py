@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from nibabel.affines import voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from nibabel.spatialimages import HeaderDataError
@@ -69,7 +70,9 @@ def load_volume(path: str | os.PathLike[str], what: str = 'T1w') -> Nifti1Image:
         raise InputError(f'{path}: the {what} holds complex numbers; give the magnitude image.')
     shape = _shape_3d(image.shape, path, what)
     _check_geometry(image, shape, path, what)
-    if image.header.get_data_offset() + np.prod(shape) * dtype.itemsize > len(content):
+    # The header itself forgets its offset on reading
+    offset = cast(ArrayProxy, image.dataobj).offset
+    if offset + np.prod(shape) * dtype.itemsize > len(content):
         raise InputError(
             f'{path}: the {what} ends before its last voxel; copy or convert it again.'
         )

@@ -158,21 +158,25 @@ def test_messages_say_what_to_do(cohort, function, words):
     assert cohort.result('02', 'one') == 1
 
 
-def lose_the_fork_server():
+def lose_the_fork_server(folder):
     import os
     import signal
     import time
+    from pathlib import Path
 
+    (Path(folder) / 'pid').write_text(str(os.getpid()))
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(10_000)
 
 
-def test_the_process_that_starts_workers_may_die(cohort):
-    cohort.unit('01', lose_the_fork_server)
+def test_the_process_that_starts_workers_may_die(cohort, tmp_path):
+    cohort.unit('01', lose_the_fork_server, folder=str(tmp_path))
     cohort.unit('02', one, add_one)
     failures = run_and_fail(cohort, n_procs=1)
     assert [failure.unit for failure in failures] == ['sub-01']
     assert 'lost' in failures[0].message
+    while alive(int((tmp_path / 'pid').read_text())):  # nobody's child now
+        time.sleep(0.01)
     assert cohort.result('02', 'add_one') == 2
 
 

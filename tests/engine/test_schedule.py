@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from demist_app.engine.schedule import Job, Limits, Schedule
 
-LIMITS = Limits(n_procs=4, memory_gb=1.0, n_gpu_procs=2)
+LIMITS = Limits(n_procs=4, memory_gb=1.0, n_gpu_procs=1)
 
 
 @st.composite
@@ -43,7 +43,7 @@ def test_every_job_runs_once_after_what_it_needs_and_within_limits(graph, data):
             if len(running) > 1:
                 assert sum(min(job.n_procs, 4) for job in running) <= 4
                 assert sum(min(job.memory_gb, 1.0) for job in running) <= 1.0
-                assert sum(job.gpu for job in running) <= 2
+                assert sum(job.gpu for job in running) <= 1
         job = running.pop(data.draw(st.integers(0, len(running) - 1)))  # there is always one
         schedule.finish(job)
         done.append(job)

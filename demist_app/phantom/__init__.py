@@ -1,0 +1,1 @@
+"""The digital PSR phantom: anatomy, physics, lesions, acquisition and cohort writer."""
