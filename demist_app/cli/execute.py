@@ -182,7 +182,6 @@ class Execution:
             'n_procs': execution.omp_nthreads if execution.low_mem else execution.nprocs,
             'memory_gb': execution.memory_gb,
             'n_gpu_procs': execution.n_gpu_procs,
-            'raise_insufficient': False,
             'preload': PRELOADED,
             'status_callback': progress.callback,
         }

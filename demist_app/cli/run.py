@@ -44,7 +44,10 @@ def run(arguments: Sequence[str]) -> int:
     settings, options = parse(arguments)
     exit_on_sigterm()
     try:
-        return _dispatch(settings, options)
+        if options.dry_run:  # libraries want a writable folder even so
+            with tempfile.TemporaryDirectory() as aside:
+                return _dispatch(settings, options, Path(aside))
+        return _dispatch(settings, options, settings.execution.work_dir)
     except _UserError as error:
         print(f'demist: error: {error}', file=sys.stderr)
         return BAD_USAGE
@@ -55,10 +58,10 @@ def run(arguments: Sequence[str]) -> int:
         return INTERNAL_FAULT
 
 
-def _dispatch(settings: Settings, options: 'Namespace') -> int:
+def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
     with _user_errors():
         prepare(
-            Path(tempfile.mkdtemp()) if options.dry_run else settings.execution.work_dir,
+            scratch,
             omp_nthreads=settings.execution.omp_nthreads,
             templates=settings.processing.output_spaces != ('T1w',),
         )

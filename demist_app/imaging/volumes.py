@@ -37,7 +37,9 @@ class InputError(ValueError):
     """An image that cannot be used; the message says which, why and what to do."""
 
 
-def load_volume(path: str | os.PathLike[str], what: str = 'T1w') -> Nifti1Image:
+def load_volume(
+    path: str | os.PathLike[str], what: str = 'T1w', *, blank: bool = False
+) -> Nifti1Image:
     """Read one 3-D NIfTI volume, completely, and refuse whatever would go wrong later.
 
     Parameters
@@ -47,6 +49,8 @@ def load_volume(path: str | os.PathLike[str], what: str = 'T1w') -> Nifti1Image:
         decompressed, not the name.
     what
         How messages call the image.
+    blank
+        Accept an image of one value, e.g. the lesion mask of a healthy person.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def load_volume(path: str | os.PathLike[str], what: str = 'T1w') -> Nifti1Image:
         )
     with np.errstate(over='ignore'):  # beyond float32 is infinite, refused below
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape, order='F')
-    _check_values(data, path, what)
+    _check_values(data, path, what, blank=blank)
     volume = Nifti1Image(data, image.affine, image.header)
     volume.set_data_dtype(np.float32)
     return volume
@@ -281,14 +285,14 @@ def _check_geometry(image: Nifti1Image, shape: tuple[int, int, int], path: Path,
         )
 
 
-def _check_values(data: npt.NDArray[np.float32], path: Path, what: str) -> None:
+def _check_values(data: npt.NDArray[np.float32], path: Path, what: str, *, blank: bool) -> None:
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
         raise InputError(
             f'{path}: {bad} of {data.size} voxels of the {what} are NaN or infinite; replace '
             'them (by 0 outside the head) and run again.'
         )
-    if data.min() == data.max():
+    if data.min() == data.max() and not blank:
         raise InputError(
             f'{path}: every voxel of the {what} is {data.flat[0]:g}; the scan holds no image, '
             'convert it again.'

@@ -296,8 +296,14 @@ class Conform(SimpleInterface):
         save_volume(native.get_fdata(dtype=np.float32), native.affine, cwd / 'flair_in_t1w.nii')
         if isdefined(self.inputs.lesions):
             matrix = flair_to_t1w if self.inputs.lesion_space == 'FLAIR' else None
-            lesions = load_volume(self.inputs.lesions, 'lesion mask')
-            on_grid = resample(lesions, grid, transform=matrix, interpolation='label')
+            lesions = load_volume(self.inputs.lesions, 'lesion mask', blank=True)
+            binary = (lesions.get_fdata(dtype=np.float32) > 0.5).astype(np.uint8)
+            on_grid = resample(
+                nb.Nifti1Image(binary, lesions.affine),
+                grid,
+                transform=matrix,
+                interpolation='label',
+            )
             inside = (np.asarray(on_grid.dataobj) > 0) & brain
             save_volume(inside.astype(np.uint8), grid.affine, cwd / 'lesions.nii')
             self._results['lesions'] = str(cwd / 'lesions.nii')
