@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTICIPANTS ?= 2
 
-.PHONY: demo test lint image clean
+.PHONY: demo test lint image linear bench clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -24,12 +24,31 @@ lint: .venv/installed
 test: lint .cache/pybids
 	$(BIN)/pytest
 
+# The shipped linear model, from nothing
+linear: .venv/installed
+	$(BIN)/demist-phantom build/linear/bids --participants 10 --seed 100 --nprocs 2
+	$(BIN)/demist build/linear/bids build/linear/demist participant -w build/linear/work --anat-only \
+	    -d phantom=build/linear/bids/derivatives/phantom
+	$(BIN)/python -m demist_app.training.linear build/linear/demist \
+	    build/linear/bids/derivatives/qmt demist_app/data/bundles/linear --training-data \
+	    '10 digital phantoms (demist-phantom --participants 10 --seed 100): 2 sites at 3 T, patients and controls'
+
+# Six held-out phantoms: quality, time and memory
+bench: .venv/installed
+	test -d build/bench/bids || $(BIN)/demist-phantom build/bench/bids --participants 6 --seed 7 --nprocs 2
+	$(BIN)/demist build/bench/bids build/bench/demist participant -w build/bench/work --clean-workdir \
+	    --resource-monitor
+	$(BIN)/python benchmarks/participant.py build/bench/demist --phantom build/bench/bids
+
 # pybids' own test data sets, which its wheel leaves out
 .cache/pybids: | .venv/installed
 	mkdir -p $@
 	$(BIN)/pip download --quiet --no-deps --no-binary pybids --dest $@ pybids==0.22.0
 	tar -xzf $@/pybids-0.22.0.tar.gz -C $@ --strip-components=1 pybids-0.22.0/tests/data
 	rm $@/pybids-0.22.0.tar.gz
+
+image:
+	docker build -t demist .
 
 clean:
 	rm -rf .venv .cache demo build *.egg-info

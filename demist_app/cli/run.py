@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demist_app.cli.parser import parse
+from demist_app.cli.arguments import parse
 from demist_app.cli.verdict import ALL_DONE, BAD_USAGE, INTERNAL_FAULT
 from demist_app.engine.environment import exit_on_sigterm, prepare
 from demist_app.settings import Settings, SettingsError

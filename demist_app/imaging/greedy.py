@@ -112,7 +112,11 @@ def deformable(
 
 @contextmanager
 def _captured() -> Iterator[list[str]]:
-    """Collect what C++ code prints: it writes to the file descriptors, past sys.stdout."""
+    """Collect what C++ code prints: it writes to the file descriptors, past sys.stdout.
+
+    The descriptors belong to the whole process: what other threads print meanwhile is collected
+    too.
+    """
     text: list[str] = []
     flush = ctypes.CDLL(None).fflush
     sys.stdout.flush()

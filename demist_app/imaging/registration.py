@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
+from scipy.stats import entropy
 
 from demist_app.imaging import greedy
 from demist_app.imaging.conform import LPS, Grid, Matrix, reorient_ras, resample, whole_grid
@@ -20,6 +21,8 @@ RIM = 4.0
 """Width (mm) of the rim around the brain within which images are compared too: the brain's edge."""
 SEARCH_SPACING = 4.0
 """Voxels (mm) of the search for a start."""
+BINS = 32
+"""Of each image's intensities, to compare the results of the search."""
 WARP_SPACING = 2.0
 """Voxels (mm) on which deformations are estimated."""
 
@@ -180,15 +183,35 @@ def _search(
     fixed = resample(fixed, grid)
     region = resample(region, grid, interpolation='label')
     moving = resample(moving, whole_grid(moving, SEARCH_SPACING))
-    runs = {}
+    runs, scores = {}, {}
     for name, place in places.items():
         start = np.eye(4)
         start[:3, 3] = place - centre
         runs[name] = greedy.linear(fixed, region, moving, start, '-dof 6 -m NMI -n 100')
-    best = min(runs, key=lambda name: runs[name].cost)
-    if not np.isfinite(runs[best].cost):
+        scores[name] = _information(fixed, region, moving, runs[name].matrix)
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] == 1:
         raise InputError('The images cannot be aligned; check that they show the same head.')
     return runs[best], best
+
+
+def _information(
+    fixed: Nifti1Image, region: Nifti1Image, moving: Nifti1Image, matrix: Matrix
+) -> float:
+    """Normalised mutual information (1 none, 2 all) where what was not scanned is black.
+
+    greedy leaves it out of its own measure instead, and so can prefer a sliver of overlap.
+    """
+    where = np.asarray(region.dataobj) != 0
+    found = np.asarray(resample(moving, Grid.of(fixed), matrix).dataobj)[where]
+    values = np.asarray(fixed.dataobj)[where]
+    # Ranks would hide the black; the brightest per cent, fat and vessels, would hide the brain
+    tops = np.percentile(values, 99), np.percentile(np.asarray(moving.dataobj), 99)
+    joint, _, _ = np.histogram2d(
+        np.minimum(values, tops[0]), np.minimum(found, tops[1]), bins=BINS
+    )
+    entropies = [entropy(counts.ravel()) for counts in (joint.sum(0), joint.sum(1), joint)]
+    return float((entropies[0] + entropies[1]) / entropies[2])
 
 
 def _masked(image: Nifti1Image, mask: Nifti1Image) -> Nifti1Image:

@@ -159,6 +159,8 @@ def write_bundle(
         }
         text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
         (aside / METADATA).write_text(text, encoding='utf-8')
+        for file in (METADATA, WEIGHTS, CARD):  # safetensors writes for the owner alone
+            (aside / file).chmod(0o644)
         load_bundle(aside)
         if (path / METADATA).exists():
             shutil.rmtree(path)

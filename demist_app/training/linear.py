@@ -87,11 +87,12 @@ def fit(demist_dir: Path, psr_dir: Path, out: Path, training_data: str) -> Bundl
     ValueError
         If no unit has both scans and a map.
     """
-    model, profiles, names = LinearFit(), [], []
+    model, profiles, names, means = LinearFit(), [], [], []
     for example in examples(demist_dir, psr_dir):
         model.add(example.images, example.psr, example.mask)
         profiles.append(profile(example.images, example.mask))
         names.append(example.name)
+        means.append(float(example.psr[example.mask].mean()))
     if not names:
         raise ValueError(f'no unit has scans in {demist_dir} and a measured map in {psr_dir}')
     fitted = model.solve()
@@ -108,6 +109,7 @@ def fit(demist_dir: Path, psr_dir: Path, out: Path, training_data: str) -> Bundl
         'grid': {'spacing_mm': 1.0, 'orientation': 'RAS', 'multiple': 16},
         'training_data': training_data,
         'training_units': names,
+        'training_mean_psr': round(float(np.mean(means)), 4),
         'intensity_reference': reference(profiles),
     }
     card = _CARD.format(

@@ -30,6 +30,11 @@ def test_round_trip(bundle):
     np.testing.assert_array_equal(again.tensors()['coefficients'], [1, 2, 3])
 
 
+def test_everyone_may_read_it(bundle):
+    for path in bundle.path.rglob('*'):
+        assert path.stat().st_mode & 0o444 == 0o444
+
+
 def test_writing_twice_gives_the_same_checksum(bundle):
     again = write_bundle(
         bundle.path,

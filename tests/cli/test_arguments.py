@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from demist_app.cli.parser import parse
+from demist_app.cli.arguments import parse
 
 
 @pytest.fixture
@@ -155,5 +155,7 @@ def test_version_and_help_import_nothing_heavy():
         'build_parser().format_help()\n'
         'print(*sys.modules)'
     )
-    loaded = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
     assert not {'numpy', 'torch', 'nibabel', 'nipype', 'bids', 'rich'} & set(loaded.stdout.split())
