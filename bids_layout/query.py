@@ -180,8 +180,9 @@ def _check_dataset(folder: Path, what: str, required: tuple[str, ...]) -> None:
             if inside
             else 'add one with at least "Name" and "BIDSVersion"'
         )
-        state = 'is empty' if not content else 'has no dataset_description.json'
-        raise QueryError(f'The {what} {folder} {state}: {remedy}.')
+        if not content:
+            raise QueryError(f'The {what} {folder} is an empty folder: give another one.')
+        raise QueryError(f'The {what} {folder} has no dataset_description.json: {remedy}.')
     try:
         fields = json.loads(description.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError) as error:

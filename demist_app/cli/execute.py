@@ -119,22 +119,17 @@ class Execution:
 
     def process(self, *, markdown_only: bool) -> int:
         """Run the graph and return the exit code."""
-        for unit in self.pairing.units:
-            # a report speaks of one run: what an earlier one showed must not appear in it
-            summary = summary_path(self.settings.inputs.out_dir, unit)
-            shutil.rmtree(summary.parent, ignore_errors=True)
         self.write_boilerplate(markdown_only=markdown_only)
         settings, execution = self.settings, self.settings.execution
         if execution.clean_workdir:
             shutil.rmtree(execution.work_dir / self.workflow.name, ignore_errors=True)
         execution.work_dir.mkdir(parents=True, exist_ok=True)
         if execution.write_graph:
-            self.workflow.write_graph(
-                dotfilename=str(self.settings.log_dir / 'graph.dot'),
-                graph2use='colored',
-                format='svg',
-                simple_form=True,
-            )
+            self._write_graph()
+        for unit in self.pairing.units:
+            # a report speaks of one run: what an earlier one showed must not appear in it
+            summary = summary_path(settings.inputs.out_dir, unit)
+            shutil.rmtree(summary.parent, ignore_errors=True)
         steps = Counter(
             self.labels[name.split('.', 1)[0]]
             for name in self.workflow.list_node_names()
@@ -170,6 +165,14 @@ class Execution:
                 )
         return self._close(self._outcomes(progress, failures, interrupted=stopped))
 
+    def _write_graph(self) -> None:
+        """Draw the workflow; without Graphviz, leave the drawing to whoever has it."""
+        path = self.settings.log_dir / 'graph.dot'
+        try:
+            self.workflow.write_graph(dotfilename=str(path), graph2use='colored', format='svg')
+        except OSError:
+            LOGGER.warning('no "dot" of Graphviz on this machine: wrote %s without its SVG', path)
+
     def _plugin(self, progress: RunProgress) -> dict[str, Any]:
         """Return the arguments of `Workflow.run`."""
         execution = self.settings.execution
@@ -198,13 +201,9 @@ class Execution:
             label, seconds = unit.label, progress.seconds(unit.label)
             if unit_failures := failed.get(label):
                 first = unit_failures[0]
-                report = write_unit_report(
-                    out_dir, unit, [(_step(f.node), f.message, f.traceback) for f in unit_failures]
-                )
+                report = self._report_failure(unit, unit_failures)
                 step = _step(first.node)
-                outcomes.append(
-                    Outcome(label, 'failed', seconds, step, first.message, report=report.name)
-                )
+                outcomes.append(Outcome(label, 'failed', seconds, step, first.message, report))
             elif label in progress.finished and self._results_exist(unit):
                 report_name = report_path(out_dir, unit).name
                 outcomes.append(Outcome(label, 'done', seconds, report=report_name))
@@ -215,6 +214,15 @@ class Execution:
                 reason = 'the engine ended without results for this unit; see demist.log'
                 outcomes.append(Outcome(label, 'failed', seconds, reason=reason))
         return outcomes
+
+    def _report_failure(self, unit: Unit, failures: Sequence[Failure]) -> str:
+        """Write the report of a failed unit; return its name, empty if that failed as well."""
+        errors = [(_step(f.node), f.message, f.traceback) for f in failures]
+        try:
+            return write_unit_report(self.settings.inputs.out_dir, unit, errors).name
+        except OSError as error:  # the disk may be what failed the unit
+            LOGGER.error('%s: its report could not be written: %s', unit.label, error)
+            return ''
 
     def _results_exist(self, unit: Unit) -> bool:
         out_dir = self.settings.inputs.out_dir
@@ -232,7 +240,10 @@ class Execution:
             *outcomes,
             *(Outcome(skip.label, 'skipped', reason=skip.reason) for skip in self.pairing.skipped),
         ]
-        write_whole(self.settings.log_dir / 'status.tsv', to_tsv(everything))
+        try:
+            write_whole(self.settings.log_dir / 'status.tsv', to_tsv(everything))
+        except OSError as error:
+            LOGGER.error('status.tsv could not be written: %s', error)
         for outcome in everything:
             if outcome.status != 'done':
                 at = f' at {outcome.step}' if outcome.step else ''

@@ -13,6 +13,7 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 def start_logs(settings: Settings) -> None:
     """Log everything to ``demist.log``; to the console what ``-v`` asks for."""
     verbosity = settings.execution.verbosity
+    logging.raiseExceptions = False  # a full disk must not bury its message under tracebacks
     to_file = logging.FileHandler(settings.log_dir / 'demist.log', encoding='utf-8')
     to_file.setFormatter(
         logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s', '%Y-%m-%dT%H:%M:%S')

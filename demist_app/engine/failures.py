@@ -131,9 +131,13 @@ def explain_error(traceback: str) -> str:
     Examples
     --------
     >>> explain_error('Traceback ...\n\tdemist_app.imaging.volumes.InputError: a.nii is empty\n')
-    'InputError: a.nii is empty'
+    'a.nii is empty'
+    >>> explain_error('Traceback ...\n\tbuiltins.ValueError: broken\n')
+    'ValueError: broken'
     """
     last = traceback.rstrip().rpartition('\n')[2].strip()
-    message = re.sub(r'^(?:\w+\.)+(?=\w+(?::|$))', '', last)
+    # demist's own exceptions are whole sentences; the class of others helps who reports them
+    message = re.sub(r'^(?:demist_app|bids_layout|boilerplate)\.[\w.]+: ', '', last)
+    message = re.sub(r'^(?:\w+\.)+(?=\w+(?::|$))', '', message)
     remedies = [remedy for pattern, remedy in REMEDIES if pattern.search(traceback)]
     return ' '.join([message, *remedies[:1]])

@@ -9,6 +9,7 @@ subregions in 3 tesla and 7 tesla T2-weighted MRI. Alzheimer's & Dementia 2016;1
 """
 
 import ctypes
+import io
 import os
 import sys
 import tempfile
@@ -29,10 +30,9 @@ SEED = 1
 
 
 class Linear(NamedTuple):
-    """A linear registration: 4×4 matrix, cost at the finest level (inf: no overlap), log."""
+    """A linear registration: 4×4 matrix, log."""
 
     matrix: Matrix
-    cost: float
     log: str
 
 
@@ -68,19 +68,19 @@ def linear(
     centre[:3, 3] = apply_affine(fixed.affine, (np.array(fixed.shape) - 1) / 2)
     to_centre = np.linalg.inv(centre)
     greedy = Greedy3D()
-    with _captured() as log:
+    log: list[str] = []
+    with _captured(log) as printed:
         greedy.execute(
             f'-a {options} -i fixed moving -gm region -o matrix -seed {SEED} -threads 1',
+            out=printed,
+            err=printed,
             fixed=itk_image(fixed.dataobj, to_centre @ fixed.affine),
             moving=itk_image(moving.dataobj, to_centre @ np.linalg.inv(start) @ moving.affine),
             region=itk_image(region.dataobj, to_centre @ region.affine),
             matrix=None,
         )
     found = np.asarray(greedy['matrix'], dtype=np.float64)
-    cost = float(greedy.metric_log()[-1]['TotalPerPixelMetric'][-1])
-    return Linear(
-        start @ centre @ found @ to_centre, cost if np.isfinite(cost) else np.inf, ''.join(log)
-    )
+    return Linear(start @ centre @ found @ to_centre, ''.join(log))
 
 
 def deformable(
@@ -98,9 +98,12 @@ def deformable(
         Threads to use.
     """
     greedy = Greedy3D()
-    with _captured() as log:
+    log: list[str] = []
+    with _captured(log) as printed:
         greedy.execute(
             f'{options} -i fixed moving -gm region -o warp -wp 0 -seed {SEED} -threads {threads}',
+            out=printed,
+            err=printed,
             fixed=itk_image(fixed.dataobj, fixed.affine),
             moving=itk_image(moving.dataobj, moving.affine),
             region=itk_image(region.dataobj, region.affine),
@@ -111,13 +114,13 @@ def deformable(
 
 
 @contextmanager
-def _captured() -> Iterator[list[str]]:
-    """Collect what C++ code prints: it writes to the file descriptors, past sys.stdout.
+def _captured(log: list[str]) -> Iterator[io.StringIO]:
+    """Collect what greedy prints, through the streams it is given and past them.
 
-    The descriptors belong to the whole process: what other threads print meanwhile is collected
-    too.
+    Some of its C++ writes straight to the file descriptors. These belong to the whole process: what
+    other threads print meanwhile is collected too.
     """
-    text: list[str] = []
+    printed = io.StringIO()
     flush = ctypes.CDLL(None).fflush
     sys.stdout.flush()
     sys.stderr.flush()
@@ -127,11 +130,11 @@ def _captured() -> Iterator[list[str]]:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            yield text
+            yield printed
         finally:
             flush(None)
             for kept, descriptor in zip(saved, (1, 2), strict=True):
                 os.dup2(kept, descriptor)
                 os.close(kept)
             file.seek(0)
-            text.append(file.read().decode(errors='replace'))
+            log += [file.read().decode(errors='replace'), printed.getvalue()]

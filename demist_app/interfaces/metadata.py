@@ -175,7 +175,7 @@ class Summarise(SimpleInterface):
             facts['Distance from the training intensities (SD)'] = ', '.join(
                 f'{channel} {score:.1f}' for channel, score in inputs.distance.items()
             )
-        if isdefined(inputs.synthesis_facts):
+        if isdefined(inputs.synthesis_facts) and inputs.synthesis_facts['Draws'] > 1:
             facts['Draws'] = str(inputs.synthesis_facts['Draws'])
         warnings = [
             text

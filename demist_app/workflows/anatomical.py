@@ -12,10 +12,9 @@ from demist_app.interfaces.anatomical import (
     CheckInputs,
     Conform,
     CorrectBias,
-    DeepGrey,
     RegisterRigid,
-    SegmentTissue,
 )
+from demist_app.interfaces.tissue import DeepGrey, SegmentTissue
 from demist_app.settings import Settings
 
 

@@ -145,10 +145,10 @@ def test_bad_selections_end_in_one_sentence(cohort, tmp_path, options, message):
 
 
 def test_folders_that_are_no_data_set(tmp_path):
-    (tmp_path / 'bids').mkdir()
+    (tmp_path / 'bids' / 'photos').mkdir(parents=True)
     run = demist(tmp_path / 'bids', tmp_path)
     assert run.code == 2
-    assert 'dataset_description.json' in run.text
+    assert 'has no dataset_description.json' in run.text
     assert len(run.text.strip().splitlines()) == 1
 
 

@@ -68,7 +68,7 @@ def test_refusals_name_file_fault_and_remedy(make_dataset: MakeDataset, tmp_path
     with pytest.raises(QueryError, match=r'a_file is a file: give the folder'):
         index(tmp_path / 'a_file', {})
     (tmp_path / 'hollow').mkdir()
-    with pytest.raises(QueryError, match=r'hollow is empty'):
+    with pytest.raises(QueryError, match=r'hollow is an empty folder'):
         index(tmp_path / 'hollow', {})
     with pytest.raises(QueryError, match=r'has no dataset_description\.json.*\(bids\)'):
         index(tmp_path, {})

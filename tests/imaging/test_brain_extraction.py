@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.affines import voxel_sizes
 from nibabel.nifti1 import Nifti1Image
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff
+from nibabel.orientations import aff2axcodes
 from torch import Tensor, nn
 
 from demist_app import data
@@ -31,19 +30,32 @@ class Bright(nn.Module):
         return 0.33 - image
 
 
-def ball_scan(codes: str, zooms: tuple[float, float, float], holes: bool = False) -> Nifti1Image:
-    """A bright ball, off centre, in a volume whose axes run along `codes`."""
-    order = [next(i for i, pair in enumerate(('LR', 'PA', 'IS')) if code in pair) for code in codes]
-    shape = tuple(round(160 / zoom) for zoom in zooms)
-    ras_shape = [shape[order.index(axis)] for axis in range(3)]
-    ras_affine = np.diag([*(zooms[order.index(axis)] for axis in range(3)), 1.0])
-    affine = ras_affine @ inv_ornt_aff(axcodes2ornt(codes), ras_shape)
-    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
-    world = voxels @ affine[:3, :3].T + affine[:3, 3]
-    image = np.linalg.norm(world - [70, 85, 90], axis=-1) < 45
-    if holes:
-        image &= np.linalg.norm(world - [70, 85, 90], axis=-1) > 10
-        image |= np.linalg.norm(world - [140, 140, 140], axis=-1) < 12
+def ball_scan(codes: str, zooms: tuple[float, float, float], extra: bool = False) -> Nifti1Image:
+    """A bright ball off the centre of a 160 mm box whose voxel axes run along `codes`.
+
+    With `extra` there is a hole in the ball and a small ball beside it.
+    """
+    affine = np.eye(4)
+    axes = []
+    for column, (code, zoom) in enumerate(zip(codes, zooms, strict=True)):
+        axis = next(axis for axis, pair in enumerate(('LR', 'PA', 'IS')) if code in pair)
+        count = round(160 / zoom)
+        forwards = code in 'RAS'
+        affine[:3, column] = 0
+        affine[axis, column] = zoom if forwards else -zoom
+        affine[axis, 3] = 0 if forwards else (count - 1) * zoom
+        line = zoom * np.arange(count) if forwards else zoom * np.arange(count)[::-1]
+        shape = [1, 1, 1]
+        shape[column] = count
+        axes.append((axis, line.reshape(shape)))
+    x, y, z = (line for _, line in sorted(axes, key=lambda pair: pair[0]))
+
+    def ball(x0: float, y0: float, z0: float, radius: float) -> np.ndarray:
+        return (x - x0) ** 2 + (y - y0) ** 2 + (z - z0) ** 2 < radius**2
+
+    image = ball(70, 85, 90, 45)
+    if extra:
+        image = (image & ~ball(70, 85, 90, 10)) | ball(140, 140, 140, 12)
     return Nifti1Image(100 * image.astype(np.float32), affine)
 
 
@@ -53,22 +65,22 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
 @given(
     st.permutations(['RL', 'AP', 'SI']).flatmap(lambda p: st.tuples(*map(st.sampled_from, p))),
-    st.tuples(*[st.sampled_from([1.0, 1.7, 2.0, 4.0])] * 3),
+    st.tuples(*[st.sampled_from([1.4, 2.0, 4.0])] * 3),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_mask_lies_on_the_grid_of_the_image(codes, zooms):
     image = ball_scan(''.join(codes), zooms)
+    assert aff2axcodes(image.affine) == tuple(codes)
     mask = extract_brain(image, threads=1, network=Bright())
     np.testing.assert_array_equal(mask.affine, image.affine)
     assert mask.shape == image.shape
     assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_allclose(voxel_sizes(mask.affine), zooms)
     assert dice(np.asarray(mask.dataobj) > 0, np.asarray(image.dataobj) > 0) > 0.95
 
 
 def test_mask_is_one_piece_without_holes():
     solid = ball_scan('RAS', (2, 2, 2))
-    image = ball_scan('RAS', (2, 2, 2), holes=True)
+    image = ball_scan('RAS', (2, 2, 2), extra=True)
     mask = np.asarray(extract_brain(image, threads=1, network=Bright()).dataobj) > 0
     assert dice(mask, np.asarray(solid.dataobj) > 0) > 0.97
     assert mask[35, 42, 45]
