@@ -26,7 +26,7 @@ test: lint .cache/pybids
 
 # The shipped linear model, from nothing
 linear: .venv/installed
-	$(BIN)/demist-phantom build/linear/bids --participants 10 --seed 100 --nprocs 2
+	test -d build/linear/bids || $(BIN)/demist-phantom build/linear/bids --participants 10 --seed 100 --nprocs 2
 	$(BIN)/demist build/linear/bids build/linear/demist participant -w build/linear/work --anat-only \
 	    -d phantom=build/linear/bids/derivatives/phantom
 	$(BIN)/python -m demist_app.training.linear build/linear/demist \

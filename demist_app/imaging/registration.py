@@ -160,7 +160,7 @@ def to_template(
         coarse,
         coarse_region,
         resample(brain, grid, affine.matrix),
-        '-m NCC 2x2x2 -n 100x50x30',
+        '-m NCC 2x2x2 -n 100x50x20',
         threads,
     )
     log = '\n'.join([found.log, affine.log, warp.log])

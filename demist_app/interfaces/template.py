@@ -37,7 +37,7 @@ class RegisterTemplate(SimpleInterface):
 
     def _run_interface(self, runtime):
         from demist_app.imaging.registration import to_template
-        from demist_app.imaging.volumes import load_volume
+        from demist_app.imaging.volumes import load_volume, save_volume
 
         result = to_template(
             load_volume(self.inputs.template, 'template'),
@@ -48,7 +48,8 @@ class RegisterTemplate(SimpleInterface):
         )
         runtime.stdout = result.log
         path = Path(runtime.cwd) / 't1w_to_template.nii.gz'
-        nb.save(result.displacement, path)
+        field = result.displacement
+        save_volume(np.asarray(field.dataobj), field.affine, path)
         self._results['warp'] = str(path)
         return runtime
 

@@ -23,7 +23,7 @@ def init_anat_preproc_wf(
 ) -> LiterateWorkflow:
     """Build the anatomical preprocessing of one unit.
 
-    Brain mask, rigid FLAIR to T1w, N4 inside the brain, one interpolation to a 1 mm RAS grid
+    Brain mask, N4 inside the brain, rigid FLAIR to T1w, one interpolation to a 1 mm RAS grid
     cropped to the brain, and 0 to 99.5 percentile normalisation (paper, section 3, "Dataset and
     Preprocessing").
 
@@ -105,7 +105,8 @@ def init_anat_preproc_wf(
 
     workflow.connect([
         (check, mask, [('t1w', 't1w'), ('stripped', 'stripped')]),
-        (check, register, [('t1w', 'fixed'), ('flair', 'moving')]),
+        (bias_t1w, register, [('image', 'fixed')]),
+        (check, register, [('flair', 'moving')]),
         (mask, register, [('mask', 'fixed_mask')]),
         (check, bias_t1w, [('t1w', 'image')]),
         (mask, bias_t1w, [('mask', 'mask')]),
@@ -188,9 +189,10 @@ def _describe(unit: Unit, settings: Settings) -> str:
     return (
         'The T1-weighted (T1w) and FLAIR images were reoriented to RAS. '
         + brain
-        + 'The FLAIR image was registered rigidly to the T1w image with *greedy* '
-        '[@greedy], maximising normalised mutual information. Both images were corrected for '
-        'intensity non-uniformity inside the brain with N4 [@n4] as implemented in SimpleITK '
-        '[@simpleitk], resampled in a single interpolation step to an isotropic grid of 1 mm, and '
+        + 'Both images were corrected for intensity non-uniformity inside the brain with N4 [@n4] '
+        'as implemented in SimpleITK [@simpleitk]. The FLAIR image was registered rigidly to the '
+        'corrected T1w image with *greedy* [@greedy], maximising normalised mutual information '
+        '[@nmi]. Both were resampled in a single cubic B-spline interpolation to an isotropic grid '
+        'of 1 mm, and '
         'scaled from the 0th–99.5th percentile inside the brain to the interval from 0 to 1. '
     )

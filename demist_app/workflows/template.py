@@ -47,13 +47,14 @@ def init_template_wf(*, template: Template, unit: Unit, settings: Settings) -> L
         mem_gb=3.0,
         n_procs=threads,
     )
+    workflow.connect([(inputnode, register, [('t1w', 't1w'), ('mask', 'mask')])])
     sinks = Sinks(workflow, unit, settings)
     space: dict[str, Any] = {'space': template.name}
     if template.resolution:
         space['resolution'] = template.resolution
     xfm: dict[str, Any] = {'from': 'T1w', 'to': template.name, 'mode': 'image', 'suffix': 'xfm'}
     done = [
-        sinks.add('warp', register, 'warp', **xfm),
+        sinks.add('warp', register, 'warp', compress=True, **xfm),
     ]
     for kind, desc in (('t1w', 'preproc'), ('mean', 'synth'), ('sd', 'synthsd')):
         warp = pe.Node(

@@ -92,17 +92,20 @@ def test_template_space(phantom, tmp_path):
         stem = 'tpl-Test_res-01_T1w' if rest == 'T1w' else 'tpl-Test_res-01_desc-brain_mask'
         data = image.get_fdata(dtype=np.float32) * (1000 if rest == 'T1w' else 1)
         nb.Nifti1Image(data, image.affine).to_filename(folder / f'{stem}.nii.gz')
+    (folder / 'template_description.json').write_text('{"res": {"01": {"zooms": [2, 2, 2]}}}')
     run = demist(
-        phantom, tmp_path, '--participant-label', '02', '--output-spaces', 'Test', '--sloppy',
+        phantom, tmp_path, '--participant-label', '02', '--output-spaces', 'Test:res-1',
         '-d', f'phantom={phantom / "derivatives/phantom"}',
         env={'TEMPLATEFLOW_HOME': str(folder.parent)},
     )  # fmt: skip
     assert run.code == 0, run.text
     anat = run.out / 'sub-02/ses-01/anat'
     mask = load_mni152_brain_mask(2).get_fdata() > 0
-    psr = nb.load(anat / 'sub-02_ses-01_space-Test_desc-synth_PSRmap.nii.gz')
+    psr = nb.load(anat / 'sub-02_ses-01_space-Test_res-1_desc-synth_PSRmap.nii.gz')
     assert psr.shape == mask.shape
     assert not psr.get_fdata()[~mask].any()
     assert np.mean(psr.get_fdata()[mask] > 1) > 0.9
-    assert (anat / 'sub-02_ses-01_from-T1w_to-Test_mode-image_xfm.nii.gz').exists()
+    warp = nb.load(anat / 'sub-02_ses-01_from-T1w_to-Test_mode-image_xfm.nii.gz')
+    assert warp.shape == (*mask.shape, 1, 3)
+    assert warp.header.get_intent()[0] == 'vector'
     assert 'Standard space' in (run.out / 'sub-02_ses-01.html').read_text()
