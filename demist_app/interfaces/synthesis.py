@@ -158,7 +158,9 @@ class RegionalTable(SimpleInterface):
 
         def optional(name: str) -> np.ndarray | None:
             path = getattr(self.inputs, name)
-            return np.asarray(nb.load(path).dataobj) > 0 if isdefined(path) else None
+            if not isdefined(path):
+                return None
+            return np.asarray(nb.Nifti1Image.from_filename(path).dataobj) > 0
 
         masks = regions(
             np.asarray(nb.load(self.inputs.tissue).dataobj),

@@ -98,7 +98,7 @@ class LinearFit:
         numpy.linalg.LinAlgError
             If the scans seen so far do not determine three coefficients.
         """
-        coefficients = np.linalg.solve(self._gram, self._moment)
+        coefficients = np.linalg.solve(self._gram, self._moment).astype(np.float64)
         n_bins = round(PSR_MAX / _BIN_WIDTH)
         squares, counts = np.zeros(n_bins), np.zeros(n_bins)
         for images, target in self._residuals:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nb
 import numpy as np
+from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from demist_app import __version__
@@ -63,10 +63,10 @@ def examples(demist_dir: Path, psr_dir: Path) -> Iterator[Example]:
         ]
         if not all(file.exists() for file in files):
             continue
-        t1w, flair, mask_image = (nb.load(file) for file in files)
+        t1w, flair, mask_image = (Nifti1Image.from_filename(file) for file in files)
         mask = np.asarray(mask_image.dataobj) > 0
         images = [normalise(i.get_fdata(dtype=np.float32), mask)[0] for i in (t1w, flair)]
-        psr = resample(nb.load(path), Grid.of(t1w)).get_fdata(dtype=np.float32)
+        psr = resample(Nifti1Image.from_filename(path), Grid.of(t1w)).get_fdata(dtype=np.float32)
         yield Example(name, np.stack(images), psr, mask)
 
 
