@@ -1,6 +1,6 @@
 """Intensities on the scale that the models know."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,17 +8,14 @@ import numpy.typing as npt
 from demist_app.imaging.volumes import InputError
 
 
-class Scale(NamedTuple):
-    """Intensities that became 0 and 1."""
-
-    lower: float
-    upper: float
-
-
 def normalise(
     data: npt.NDArray[Any], mask: npt.NDArray[Any], upper: float = 99.5
-) -> tuple[npt.NDArray[np.float32], Scale]:
-    """Scale the brain's 0 to ``upper`` percentile range to [0, 1], as the paper does.
+) -> tuple[npt.NDArray[np.float32], float]:
+    """Scale 0 to the brain's ``upper`` percentile to [0, 1] (paper, section 3).
+
+    The paper scales stripped images from their 0th percentile, which is their background, zero.
+    The brain's own minimum would hang on single voxels: a mask that takes in one voxel of bone
+    shifts every value of the map.
 
     Parameters
     ----------
@@ -31,8 +28,8 @@ def normalise(
 
     Returns
     -------
-    ndarray, Scale
-        float32 in [0, 1], 0 outside the mask; and the two intensities that became 0 and 1.
+    ndarray, float
+        float32 in [0, 1], 0 outside the mask; and the intensity that became 1.
 
     Raises
     ------
@@ -41,20 +38,26 @@ def normalise(
 
     Examples
     --------
-    >>> data = np.array([0.0, 2.0, 4.0, 6.0, 99.0])
+    >>> data = np.array([1.0, 2.0, 4.0, 8.0, 99.0])
     >>> scaled, scale = normalise(data, data < 99, upper=100)
     >>> scaled.tolist(), scale
-    ([0.0, 0.3333333432674408, 0.6666666865348816, 1.0, 0.0], Scale(lower=0.0, upper=6.0))
+    ([0.125, 0.25, 0.5, 1.0, 0.0], 8.0)
     """
     brain = mask != 0
     if not brain.any():
         raise InputError('The brain mask is empty; give one, or check that the scan shows a brain.')
-    intensities = np.maximum(data, 0).astype(np.float32)
-    lower, higher = (float(q) for q in np.percentile(intensities[brain], [0, upper]))
-    if lower == higher:
+    inside = np.maximum(data[brain], 0).astype(np.float32)
+    if inside.min() == inside.max():
         raise InputError(
-            f'The image has the one value {lower:g} inside the brain; check that scan and mask '
+            f'The image has the one value {inside[0]:g} inside the brain; check that scan and mask '
             'belong together.'
         )
-    scaled = np.clip((intensities - lower) / (higher - lower), 0, 1)
-    return np.where(brain, scaled, 0).astype(np.float32), Scale(lower, higher)
+    scale = float(np.percentile(inside, upper))
+    if not scale:
+        raise InputError(
+            f'{upper:g} % of the brain is black in the image; check that scan and mask belong '
+            'together.'
+        )
+    scaled = np.zeros(data.shape, np.float32)
+    scaled[brain] = np.minimum(inside / scale, 1)
+    return scaled, scale

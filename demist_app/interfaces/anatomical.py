@@ -300,8 +300,7 @@ class Conform(SimpleInterface):
         scale = {}
         for name, image, matrix in (('t1w', t1w, None), ('flair', flair, flair_to_t1w)):
             resampled = resample(image, grid, matrix, 'bspline')
-            data, limits = normalise(resampled.get_fdata(dtype=np.float32), brain)
-            scale[name] = limits.upper
+            data, scale[name] = normalise(resampled.get_fdata(dtype=np.float32), brain)
             save_volume(data, grid.affine, cwd / f'{name}.nii')
             self._results[name] = str(cwd / f'{name}.nii')
         native = resample(flair, Grid.of(t1w), flair_to_t1w, 'bspline')

@@ -130,8 +130,8 @@ Stokes and Dortch (ISMRM 2022, abstract 3917).
 
     {equation}
 
-T1w and FLAIR are N4-corrected and scaled from the 0th–99.5th percentile inside the brain to
-[0, 1]; the result is clipped to 0–25 %.
+T1w and FLAIR are N4-corrected and scaled so that the 99.5th percentile
+inside the brain becomes 1 (brighter voxels are clipped); the result is clipped to 0–25 %.
 
 - **Trained on**: {data} ({n} units). No scan of a person was used.
 - **Standard deviation**: that of the training residuals where the same PSR was predicted

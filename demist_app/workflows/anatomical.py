@@ -24,8 +24,8 @@ def init_anat_preproc_wf(
     """Build the anatomical preprocessing of one unit.
 
     Brain mask, N4 inside the brain, rigid FLAIR to T1w, one interpolation to a 1 mm RAS grid
-    cropped to the brain, and 0 to 99.5 percentile normalisation (paper, section 3, "Dataset and
-    Preprocessing").
+    cropped to the brain, and normalisation by the brain's 99.5 percentile (paper, section 3,
+    "Dataset and Preprocessing").
 
     Parameters
     ----------
@@ -194,5 +194,5 @@ def _describe(unit: Unit, settings: Settings) -> str:
         'corrected T1w image with *greedy* [@greedy], maximising normalised mutual information '
         '[@nmi]. Both were resampled in a single cubic B-spline interpolation to an isotropic grid '
         'of 1 mm, and '
-        'scaled from the 0th–99.5th percentile inside the brain to the interval from 0 to 1. '
+        'scaled so that 0 remained 0 and the 99.5th percentile inside the brain became 1. '
     )
