@@ -1,7 +1,7 @@
 """What is running now: live bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,9 +39,9 @@ class RunProgress:
     def __init__(self, console: Console, units: dict[str, str], steps: Counter[str]) -> None:
         self.console = console
         self.units = units
-        self.started: dict[str, float] = {}
-        self.ended: dict[str, float] = {}
         self.finished: set[str] = set()
+        self._busy: defaultdict[str, float] = defaultdict(float)
+        self._since: dict[str, float] = {}
         self._live = Progress(
             TextColumn('[bold]{task.description}'),
             BarColumn(bar_width=24),
@@ -78,12 +78,10 @@ class RunProgress:
         label = self.unit_of(node.fullname)
         if label is None:
             return
-        now = time.time()
-        self.started.setdefault(label, now)
-        self.ended[label] = now
         step = STEPS.get(node.name)
         task = self._tasks[label]
         if status == 'start':
+            self._since[node.fullname] = time.monotonic()
             if not self._live.tasks[task].started:
                 self._live.start_task(task)
                 self._live.update(task, visible=True)
@@ -91,6 +89,8 @@ class RunProgress:
             if step and not self.console.is_terminal:
                 self.console.print(f'{label}: {step}', markup=False, highlight=False)
         else:
+            now = time.monotonic()
+            self._busy[label] += now - self._since.get(node.fullname, now)
             self._live.advance(task)
             self._live.advance(self._total)
             if node.name == 'report' and status == 'end':
@@ -108,5 +108,5 @@ class RunProgress:
         return next((self.units[part] for part in fullname.split('.') if part in self.units), None)
 
     def seconds(self, label: str) -> float:
-        """Return the wall time between a unit's first and last event so far."""
-        return self.ended.get(label, 0) - self.started.get(label, 0)
+        """Return the time the steps of a unit took, waiting for others not included."""
+        return self._busy[label]
