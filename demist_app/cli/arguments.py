@@ -60,7 +60,7 @@ def _settings(options: argparse.Namespace, machine: Resources) -> Settings:
             f'--mem is {memory_gb:.3g} GB, too little for any step; '
             'give the unit, e.g. --mem 8G (a bare number is in megabytes)'
         )
-    nprocs = options.nprocs or machine.cpus
+    nprocs = 1 if options.low_mem else options.nprocs or machine.cpus
     return Settings(
         inputs=Inputs(
             bids_dir=bids_dir,

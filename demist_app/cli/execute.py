@@ -182,7 +182,7 @@ class Execution:
             arguments = {'status_callback': progress.callback, **chosen.get('plugin_args', {})}
             return {'plugin': chosen['plugin'], 'plugin_args': arguments}
         arguments = {
-            'n_procs': execution.omp_nthreads if execution.low_mem else execution.nprocs,
+            'n_procs': execution.nprocs,
             'memory_gb': execution.memory_gb,
             'n_gpu_procs': execution.n_gpu_procs,
             'preload': PRELOADED,

@@ -6,7 +6,7 @@ from nipype import config as nipype_config
 
 from demist_app.settings import Settings
 
-LIBRARIES = ('nipype.workflow', 'nipype.interface', 'nipype.utils')
+LIBRARIES = ('demist_app', 'nipype.workflow', 'nipype.interface', 'nipype.utils')
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -27,7 +27,7 @@ def start_logs(settings: Settings) -> None:
     own.propagate = False
     for name in LIBRARIES:
         library = logging.getLogger(name)
-        # nipype prints every node's start and end: that is the progress display's task
+        # every node's start, end and traceback: on the console the progress display tells them
         library.handlers = [to_file, to_console] if verbosity else [to_file]
         library.setLevel(own.level)
         library.propagate = False

@@ -125,7 +125,9 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         help='memory for the whole run with its unit, e.g. 12G or 1.5T; a bare number is in '
         'megabytes as in fMRIPrep (default: what this process is allowed to use)',
     )  # fmt: skip
-    group.add_argument('--low-mem', action='store_true', help='one step at a time')
+    group.add_argument(
+        '--low-mem', action='store_true', help='one step at a time, on one processor'
+    )
     group.add_argument(
         '--use-plugin', '--nipype-plugin-file', type=_existing_file, metavar='FILE',
         help='YAML or JSON file with the nipype plugin and its arguments',

@@ -145,4 +145,6 @@ def _user_errors() -> Iterator[None]:
     except (QueryError, BundleError, TemplateError, SettingsError) as error:
         raise _UserError(str(error)) from error
     except OSError as error:
-        raise _UserError(f'{error.filename}: {error.strerror}') from error
+        raise _UserError(
+            f'{error.filename}: {error.strerror}' if error.filename else str(error)
+        ) from error

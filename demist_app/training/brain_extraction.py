@@ -18,6 +18,7 @@ from nibabel.nifti1 import Nifti1Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from demist_app.evaluation.metrics import dice
 from demist_app.imaging.brain_extraction import (
     DISTANCE_SCALE,
     SPACING,
@@ -188,11 +189,6 @@ def _in_float32(block: nn.Module) -> None:
             return cast(Tensor, forward(values.float()))
 
     block.forward = exact
-
-
-def dice(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float:
-    """Overlap of two boolean volumes: 1 is perfect."""
-    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
 
 
 @torch.inference_mode()

@@ -48,6 +48,11 @@ def test_memory_has_a_unit(bids, text, gigabytes):
     assert settings_of(bids, '--mem', text).execution.memory_gb == gigabytes
 
 
+def test_low_memory_means_one_step_on_one_processor(bids):
+    execution = settings_of(bids, '--low-mem', '--nprocs', '8').execution
+    assert (execution.nprocs, execution.omp_nthreads) == (1, 1)
+
+
 def test_native_space_is_always_written(bids):
     spaces = settings_of(bids, '--output-spaces', 'MNI152NLin2009cAsym').processing.output_spaces
     assert spaces == ('T1w', 'MNI152NLin2009cAsym')
