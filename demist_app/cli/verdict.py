@@ -64,7 +64,7 @@ def to_tsv(outcomes: Iterable[Outcome]) -> str:
 
 def read_crashes(folder: Path) -> list[Failure]:
     """Read the crash files that nipype's own plugins leave in `folder`."""
-    from nireports.assembler.misc import read_crashfile
+    from niworkflows.utils.misc import read_crashfile
 
     failures = []
     for path in sorted(folder.glob('crash-*.txt')):
