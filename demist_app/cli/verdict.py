@@ -68,7 +68,7 @@ def read_crashes(folder: Path) -> list[Failure]:
 
     failures = []
     for path in sorted(folder.glob('crash-*.txt')):
-        crash = read_crashfile(path)
+        crash = read_crashfile(str(path))
         failures.append(
             Failure(
                 node=crash['node'],

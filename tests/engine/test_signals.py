@@ -50,6 +50,8 @@ def test_workers_end_with_their_parent(tmp_path, number, status):
         env=os.environ | {'PYTHONPATH': str(repository), 'NIPYPE_NO_ET': '1'},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # background jobs of a shell, as CI may be one, inherit SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while not (pid_file.exists() and pid_file.read_text()):
@@ -57,7 +59,7 @@ def test_workers_end_with_their_parent(tmp_path, number, status):
             time.sleep(0.01)
         worker = Path('/proc', pid_file.read_text())
         parent.send_signal(number)
-        assert parent.wait() == status
+        assert parent.wait(timeout=60) == status
         while worker.exists():
             time.sleep(0.01)
     finally:
