@@ -22,7 +22,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 test: lint .cache/pybids
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # The shipped linear model, from nothing
 linear: .venv/installed
