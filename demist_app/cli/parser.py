@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from demist_app import __version__
+from demist_app.cli.verdict import BAD_USAGE
 from demist_app.engine.resources import parse_memory
-
-USAGE_ERROR = 2
 
 
 class _Parser(argparse.ArgumentParser):
     """Bad usage ends in one sentence and exit code 2, without the page of options."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f'demist: error: {message} (see demist --help)\n')
+        self.exit(BAD_USAGE, f'demist: error: {message} (see demist --help)\n')
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,10 +7,10 @@ from bids_layout.pairing import Pairing, Unit
 from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
 
-# Measured at 1 mm on phantom and real scans, rounded up (docs/benchmarks.md)
-OUT_MB_PER_UNIT = 60
-WORK_MB_PER_UNIT = 700
-GB_PER_STEP = 2.0
+# The larger of phantoms (1 mm, whole heads) and real scans, as measured (docs/benchmarks.md)
+OUT_MB_PER_UNIT = 80
+WORK_MB_PER_UNIT = 330
+GB_PER_STEP = 1.0
 
 
 def describe_plan(settings: Settings, pairing: Pairing, bundle: Bundle) -> str:

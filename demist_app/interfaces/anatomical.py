@@ -272,7 +272,6 @@ class ConformOutputSpec(TraitedSpec):
     mask = File(desc='brain on the 1 mm grid')
     lesions = File(desc='lesions on the 1 mm grid, where a mask was given')
     flair_in_t1w = File(desc='bias-corrected FLAIR on the native grid of the T1w')
-    scale = traits.Dict(desc='99.5 percentile of each image, its unit of intensity')
 
 
 class Conform(SimpleInterface):
@@ -297,10 +296,9 @@ class Conform(SimpleInterface):
         mask = resample(native_mask, grid, interpolation='label')
         brain = np.asarray(mask.dataobj) > 0
         save_volume(brain.astype(np.uint8), grid.affine, cwd / 'mask.nii')
-        scale = {}
         for name, image, matrix in (('t1w', t1w, None), ('flair', flair, flair_to_t1w)):
             resampled = resample(image, grid, matrix, 'bspline')
-            data, scale[name] = normalise(resampled.get_fdata(dtype=np.float32), brain)
+            data, _ = normalise(resampled.get_fdata(dtype=np.float32), brain)
             save_volume(data, grid.affine, cwd / f'{name}.nii')
             self._results[name] = str(cwd / f'{name}.nii')
         native = resample(flair, Grid.of(t1w), flair_to_t1w, 'bspline')
@@ -321,6 +319,5 @@ class Conform(SimpleInterface):
         self._results |= {
             'mask': str(cwd / 'mask.nii'),
             'flair_in_t1w': str(cwd / 'flair_in_t1w.nii'),
-            'scale': scale,
         }
         return runtime
