@@ -63,7 +63,7 @@ class Session:
     labels: NDArray[np.uint8]
 
 
-def _smooth_bias(
+def smooth_bias(
     rng: np.random.Generator, shape: tuple[int, ...], affine: Matrix, amplitude: float
 ) -> Field:
     """A coil field around one: exp of 90 mm noise, about ± `amplitude` at its extremes."""
@@ -74,7 +74,8 @@ def _smooth_bias(
     return Field(torch.from_numpy(np.exp(noise)), origin, 30.0)
 
 
-def _world(shape: tuple[int, ...], affine: Matrix, offset: tuple[int, ...] = (0, 0, 0)) -> Array:
+def world(shape: tuple[int, ...], affine: Matrix, offset: tuple[int, ...] = (0, 0, 0)) -> Array:
+    """Return the world coordinates (RAS mm, shape (3, ...)) of a grid's voxels."""
     axes = [np.arange(o, o + n, dtype=np.float32) for o, n in zip(offset, shape, strict=True)]
     voxels = np.stack(np.meshgrid(*axes, indexing='ij'))
     matrix = affine.astype(np.float32)
@@ -90,7 +91,8 @@ def _rician(rng: np.random.Generator, signal: Array, sd: float) -> Array:
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
-def _whole_head(head: Head, lut: Array, brain: Array, fractions: Array) -> Array:
+def whole_head(head: Head, lut: Array, brain: Array, fractions: Array) -> Array:
+    """Put the brain's signal on the brain box into the head, whose labels `lut` gives signals."""
     image = lut[head.labels]
     beneath = np.clip(1 - fractions.sum(0), 0, 1)
     image[head.box] = brain + beneath * lut[head.beneath]
@@ -120,12 +122,12 @@ def _scan_flair(
     for k in range(samples):
         shifted = affine.copy()
         shifted[2, 3] += thick * ((k + 0.5) / samples - 0.5)
-        total += source.at(_world(shape, moved @ shifted))[0] / samples
-    bias = _smooth_bias(rng, shape, affine, site.receive_bias).at(_world(shape, affine))[0]
+        total += source.at(world(shape, moved @ shifted))[0] / samples
+    bias = smooth_bias(rng, shape, affine, site.receive_bias).at(world(shape, affine))[0]
     return Volume(_rician(rng, total * bias, noise_sd) * np.float32(site.gain), affine)
 
 
-def _sir_maps(
+def sir_maps(
     rng: np.random.Generator, signals: Array, mask: Array, head: Head, count: int
 ) -> list[Array]:
     """Fitted PSR (percent) on the brain box: noise-free, then `count` noisy scans.
@@ -146,11 +148,11 @@ def _sir_maps(
     shape = tuple(int(n) for n in np.ceil((extent + 12) / voxel))
     affine = np.diag([voxel, voxel, voxel, 1.0])
     affine[:3, 3] = start - 6
-    here = _world(mask.shape, head.affine, offset)
+    here = world(mask.shape, head.affine, offset)
     maps: list[Array] = []
     for scan in range(count):
         moved = pose(rng, 1.2, 1.2)
-        sampled = source.at(_world(shape, moved @ affine))
+        sampled = source.at(world(shape, moved @ affine))
         inside = sampled[-1] > 0.5
         clean = np.abs(sampled[:-1][:, inside])
         noise_sd = SIR_NOISE * float(np.percentile(clean[-1], 50))
@@ -199,29 +201,31 @@ def scan_session(
         The images.
     """
     offset = tuple(b.start for b in head.box)
-    transmit = _smooth_bias(rng, head.labels.shape, head.affine, site.transmit_bias)
-    b1 = transmit.at(_world(fractions.shape[1:], head.affine, offset))[0]
-    signals = brain_signals(head, fractions, where, tissues, fields, site, b1)
+    transmit = smooth_bias(rng, head.labels.shape, head.affine, site.transmit_bias)
+    b1 = transmit.at(world(fractions.shape[1:], head.affine, offset))[0]
+    protocol = (site.mprage, site.flair)
+    signals = brain_signals(head, fractions, where, tissues, fields, [protocol], b1)
+    (mprage,), (inversion_recovery,) = signals.mprage, signals.flair
 
-    outside_t1w, outside_flair = surroundings(site)
+    outside_t1w, outside_flair = surroundings(*protocol)
     shape, labels = head.labels.shape, head.labels.copy()
     hard = np.asarray((*TISSUES, Label.LESION), np.uint8)[fractions.argmax(0)]
     brain = fractions.sum(0) > 0.5
     labels[head.box] = np.where(brain, hard, head.beneath)
     white = labels[head.box] == Label.WM
 
-    image = _whole_head(head, outside_t1w, signals.mprage, fractions)
-    receive = _smooth_bias(rng, shape, head.affine, site.receive_bias)
-    noise_sd = float(signals.mprage[white].mean()) / site.snr
-    image *= receive.at(_world(shape, head.affine))[0]
+    image = whole_head(head, outside_t1w, mprage, fractions)
+    receive = smooth_bias(rng, shape, head.affine, site.receive_bias)
+    noise_sd = float(mprage[white].mean()) / site.snr
+    image *= receive.at(world(shape, head.affine))[0]
     t1w = Volume(_rician(rng, image, noise_sd) * np.float32(site.gain), head.affine)
 
-    image = _whole_head(head, outside_flair, signals.flair, fractions)
+    image = whole_head(head, outside_flair, inversion_recovery, fractions)
     moved = pose(rng, 1.2, 1.2)
-    noise_sd = float(signals.flair[white].mean()) / site.snr
+    noise_sd = float(inversion_recovery[white].mean()) / site.snr
     flair = _scan_flair(rng, image, head, site, flair_slice_mm, moved, noise_sd)
 
-    maps = _sir_maps(rng, signals.sir, brain.astype(np.float32), head, 2)
+    maps = sir_maps(rng, signals.sir, brain.astype(np.float32), head, 2)
     truth = 100 * signals.psr * brain
 
     def full(part: Array) -> Array:

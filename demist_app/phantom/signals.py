@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,17 @@ def sample_tissue_fields(rng: np.random.Generator) -> TissueFields:
 
 @dataclass(frozen=True)
 class Signals:
-    """Noise-free signals on the brain box: PSR truth, MPRAGE, FLAIR, four SIR volumes."""
+    """Noise-free signals on the brain box.
+
+    Attributes
+    ----------
+    psr
+        Truth, as a fraction.
+    mprage, flair
+        One volume per protocol.
+    sir
+        The four volumes of the SIR scan.
+    """
 
     psr: Array
     mprage: Array
@@ -87,14 +98,25 @@ def brain_signals(
     where: LesionMap,
     tissues: TissueDraw,
     fields: TissueFields,
-    site: Site,
+    protocols: Sequence[tuple[Mprage, Flair]],
     b1: Array,
 ) -> Signals:
-    """Mix the tissues' signals (never their parameters) voxel by voxel."""
+    """Mix the tissues' signals (never their parameters) voxel by voxel.
+
+    Parameters
+    ----------
+    head, fractions, where, tissues, fields
+        The participant.
+    protocols
+        What to scan the participant with.
+    b1
+        Relative transmit field on the brain box.
+    """
     noise = fields.noise.at(head.template)
     ventricle = load_template().ventricle_distance.at(head.template)[0]
     shape = fractions.shape[1:]
-    psr_map, t1w, flair = (np.zeros(shape, np.float32) for _ in range(3))
+    psr_map = np.zeros(shape, np.float32)
+    t1w, flair = (np.zeros((len(protocols), *shape), np.float32) for _ in range(2))
     sir = np.zeros((len(SIR.delays), *shape), np.float32)
     for label, fraction in zip((*TISSUES, Label.LESION), fractions, strict=True):
         index = np.nonzero(fraction > _TINY)
@@ -121,8 +143,9 @@ def brain_signals(
             r1 += tissues.r1_offset[label] + 0.030 * noise[1][index]
         field = b1[index]
         psr_map[index] += part * psr
-        t1w[index] += part * mprage_signal(r1, pd, 1 / t2 + 8, site.mprage, field)
-        flair[index] += part * flair_signal(r1, pd, t2, psr, site.flair)
+        for k, (mprage, inversion_recovery) in enumerate(protocols):
+            t1w[k][index] += part * mprage_signal(r1, pd, 1 / t2 + 8, mprage, field)
+            flair[k][index] += part * flair_signal(r1, pd, t2, psr, inversion_recovery)
         sf = -0.96 * np.cos(0.5 * np.pi * (field - 1))
         sm = SIR.macromolecular_saturation ** (field**2)
         recovery = sir_signal(psr, r1, sf, SIR, k_mf=np.float32(tissues.k_mf[label]), sm=sm)
@@ -132,10 +155,10 @@ def brain_signals(
     return Signals(psr_map, t1w, flair, sir)
 
 
-def surroundings(site: Site) -> tuple[Array, Array]:
+def surroundings(sequence: Mprage, inversion_recovery: Flair) -> tuple[Array, Array]:
     """MPRAGE and FLAIR signal per label of what is not brain."""
     t1w, flair = np.zeros(64, np.float32), np.zeros(64, np.float32)
     for label, (r1, t2, pd) in SURROUNDINGS.items():
-        t1w[label] = mprage_signal(r1, pd, 1 / t2 + 8, site.mprage)
-        flair[label] = flair_signal(r1, pd, t2, 0.0, site.flair)
+        t1w[label] = mprage_signal(r1, pd, 1 / t2 + 8, sequence)
+        flair[label] = flair_signal(r1, pd, t2, 0.0, inversion_recovery)
     return t1w, flair
