@@ -2,7 +2,7 @@
 
 ::
 
-    <bundle>/configs/metadata.json      what the model is, and the sha256 of every other file
+    <bundle>/configs/metadata.json      what the model is, and the sha256 of every file
     <bundle>/models/model.safetensors   weights
     <bundle>/docs/README.md             model card
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 METADATA = Path('configs/metadata.json')
@@ -80,7 +80,7 @@ def find_bundle(model: str) -> Path:
     if (path := Path(model).absolute()).is_dir():
         return path
     raise BundleError(
-        f'--model {model} is neither a shipped model ({", ".join(names)}) nor a bundle folder'
+        f'model {model} is neither a shipped model ({", ".join(names)}) nor a bundle folder'
     )
 
 
@@ -90,12 +90,13 @@ def load_bundle(path: Path) -> Bundle:
     Parameters
     ----------
     path : Path
-        The bundle's folder.
+        The bundle's folder. Hidden files, which file browsers leave behind, are not looked at.
 
     Raises
     ------
     BundleError
-        If a file is missing, was changed since the bundle was written, or is of another format.
+        If a file is missing, was changed or added since the bundle was written, or is of another
+        format.
     """
     try:
         text = (path / METADATA).read_bytes()
@@ -107,23 +108,28 @@ def load_bundle(path: Path) -> Bundle:
     if not isinstance(metadata, dict) or metadata.get('format') != FORMAT:
         raise BundleError(f'{path} is not a demist bundle (its format is not {FORMAT!r})')
     digests = metadata.get('sha256')
-    if not isinstance(digests, dict) or str(WEIGHTS) not in digests:
-        raise BundleError(f'{path / METADATA} names no checksum of {WEIGHTS}')
+    if not isinstance(digests, dict) or not {str(WEIGHTS), str(METADATA)} <= set(digests):
+        raise BundleError(f'{path / METADATA} lacks checksums: fetch the bundle anew')
+    names = [file.relative_to(path) for file in path.rglob('*') if file.is_file()]
+    found = {str(n) for n in names if not any(part.startswith('.') for part in n.parts)}
+    if added := sorted(found - set(digests)):
+        raise BundleError(f'{path / added[0]} is no part of the bundle: remove it')
     for name, expected in digests.items():
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
             raise BundleError(f'{file} is missing: fetch the bundle anew')
-        if (digest := _sha256(file.read_bytes())) != expected:
+        digest = _sha256_of_facts(metadata) if file == path / METADATA else _sha256(file)
+        if digest != expected:
             raise BundleError(
                 f'{file} was changed or cut short (sha256 {digest[:12]}…, '
                 f'not {str(expected)[:12]}…): fetch the bundle anew'
             )
-    bundle = Bundle(path=path, metadata=metadata, sha256=_sha256(text))
     try:
-        bundle.tensors()
+        with safe_open(path / WEIGHTS, 'numpy'):
+            pass
     except SafetensorError as error:
         raise BundleError(f'{path / WEIGHTS} is not a safetensors file: {error}') from error
-    return bundle
+    return Bundle(path=path, metadata=metadata, sha256=hashlib.sha256(text).hexdigest())
 
 
 def write_bundle(
@@ -155,10 +161,10 @@ def write_bundle(
         (aside / CARD).write_text(card, encoding='utf-8')
         facts = dict(metadata) | {
             'format': FORMAT,
-            'sha256': {str(file): _sha256((aside / file).read_bytes()) for file in (WEIGHTS, CARD)},
+            'sha256': {str(file): _sha256(aside / file) for file in (WEIGHTS, CARD)},
         }
-        text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
-        (aside / METADATA).write_text(text, encoding='utf-8')
+        facts['sha256'][str(METADATA)] = _sha256_of_facts(facts)
+        (aside / METADATA).write_text(_as_json(facts), encoding='utf-8')
         for file in (METADATA, WEIGHTS, CARD):  # safetensors writes for the owner alone
             (aside / file).chmod(0o644)
         load_bundle(aside)
@@ -170,5 +176,16 @@ def write_bundle(
     return load_bundle(path)
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _sha256(file: Path) -> str:
+    with file.open('rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+def _sha256_of_facts(metadata: Mapping[str, Any]) -> str:
+    """Digest of the metadata without that digest itself."""
+    digests = {name: d for name, d in metadata['sha256'].items() if name != str(METADATA)}
+    return hashlib.sha256(_as_json(dict(metadata) | {'sha256': digests}).encode()).hexdigest()
+
+
+def _as_json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False) + '\n'

@@ -1,7 +1,7 @@
 """What every model offers the synthesis step, and how a bundle becomes one."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,20 @@ class Prediction:
     ----------
     mean : ndarray of float32, shape (X, Y, Z)
         Expected PSR; zero outside the mask.
-    sd : ndarray of float32, shape (X, Y, Z)
-        Standard deviation of what the PSR of a voxel might be, given the scans.
-    draws : int
-        Number of maps the mean was taken over; 1 for models without sampling.
-    sampler : str
-        How they were drawn.
+    sd : ndarray of float32, shape (X, Y, Z), or None
+        Standard deviation of what the PSR of a voxel might be, given the scans; None for one draw
+        of a model that samples, which has none.
+    facts : dict
+        How the map was made, JSON-able, under the names of the sidecar; always ``Sampler`` and
+        ``Draws``, the number of maps the mean was taken over (1 for models without sampling).
+    warnings : list of str
+        What did not go as planned, in sentences.
     """
 
     mean: Image
-    sd: Image
-    draws: int
-    sampler: str
+    sd: Image | None
+    facts: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
 
 
 class Predictor(Protocol):
@@ -45,6 +47,8 @@ class Predictor(Protocol):
         n_samples: int,
         seed: int,
         device: str,
+        threads: int = 1,
+        memory_gb: float | None = None,
     ) -> Prediction:
         """Synthesise PSR.
 
@@ -55,9 +59,15 @@ class Predictor(Protocol):
         mask : ndarray of bool, shape (X, Y, Z)
             Brain.
         n_samples, seed : int
-            Number of draws and their seed; models without sampling ignore both.
+            Number of draws and their seed; models without sampling ignore both. Draw k is the
+            same whatever the number of draws.
         device : str
             ``cpu`` or ``cuda[:N]``.
+        threads : int
+            Of the CPU.
+        memory_gb : float, optional
+            What this process may fill on the CPU, 10^9 bytes, with all it holds now; by default
+            what the system has left.
         """
         ...
 
@@ -68,17 +78,9 @@ class _Linear:
     def __init__(self, model: LinearPredictor) -> None:
         self.model = model
 
-    def predict(
-        self,
-        images: Image,
-        mask: NDArray[np.bool_],
-        *,
-        n_samples: int,  # noqa: ARG002 - the model is deterministic
-        seed: int,  # noqa: ARG002
-        device: str,  # noqa: ARG002
-    ) -> Prediction:
+    def predict(self, images: Image, mask: NDArray[np.bool_], **_: Any) -> Prediction:
         mean, sd = self.model.predict(images, mask)
-        return Prediction(mean=mean, sd=sd, draws=1, sampler='none (regression)')
+        return Prediction(mean, sd, {'Sampler': 'none (regression)', 'Draws': 1})
 
 
 def load_predictor(bundle: Bundle) -> Predictor:
@@ -87,11 +89,15 @@ def load_predictor(bundle: Bundle) -> Predictor:
     Raises
     ------
     BundleError
-        If this version of demist does not know the network.
+        If this version of demist does not know the network, or the weights do not fit it.
     """
     network = bundle.metadata.get('network')
     if network == 'linear':
         return _Linear(LinearPredictor.from_tensors(bundle.tensors()))
+    if network == 'demist':
+        from demist_app.model.synthesis import DiffusionPredictor  # torch: linear does without
+
+        return DiffusionPredictor.from_bundle(bundle)
     raise BundleError(
         f'{bundle.path} holds a network of type {network!r}, which this version of demist '
         'cannot run: update demist'

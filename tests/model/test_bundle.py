@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from demist_app.model.bundle import (
     METADATA,
     WEIGHTS,
     BundleError,
+    _sha256_of_facts,
     find_bundle,
     load_bundle,
     shipped,
@@ -65,6 +67,32 @@ def test_missing_file_is_refused(bundle):
         load_bundle(bundle.path)
 
 
+def test_edited_metadata_is_refused(bundle):
+    text = (bundle.path / METADATA).read_text()
+    assert '"version": "1"' in text
+    (bundle.path / METADATA).write_text(text.replace('"version": "1"', '"version": "2"'))
+    with pytest.raises(BundleError, match=r'metadata\.json was changed'):
+        load_bundle(bundle.path)
+
+
+def test_metadata_without_checksums_is_refused(bundle):
+    metadata = json.loads((bundle.path / METADATA).read_text())
+    del metadata['sha256'][str(METADATA)]
+    (bundle.path / METADATA).write_text(json.dumps(metadata))
+    with pytest.raises(BundleError, match='lacks checksums'):
+        load_bundle(bundle.path)
+
+
+def test_a_file_that_does_not_belong_there_is_refused(bundle):
+    (bundle.path / '.DS_Store').write_text('')
+    (bundle.path / 'models' / '.cache').mkdir()
+    (bundle.path / 'models' / '.cache' / 'listing').write_text('')
+    assert load_bundle(bundle.path) == bundle
+    (bundle.path / 'models' / 'model.pt').write_text('')
+    with pytest.raises(BundleError, match=r'models/model\.pt is no part of the bundle: remove it'):
+        load_bundle(bundle.path)
+
+
 @pytest.mark.parametrize('content', ['', '[]', '{}', '{"format": "other"}'])
 def test_foreign_metadata_is_refused(bundle, content):
     (bundle.path / METADATA).write_text(content)
@@ -74,20 +102,19 @@ def test_foreign_metadata_is_refused(bundle, content):
 
 def test_files_outside_the_bundle_are_refused(bundle):
     metadata = json.loads((bundle.path / METADATA).read_text())
-    metadata['sha256']['../outside'] = '0'
+    metadata['sha256'] = {'../outside': '0'} | metadata['sha256']
     (bundle.path / METADATA).write_text(json.dumps(metadata))
     (bundle.path.parent / 'outside').write_text('')
     with pytest.raises(BundleError, match='outside is missing'):
         load_bundle(bundle.path)
 
 
-def test_weights_that_are_no_safetensors_are_refused(bundle, monkeypatch):
-    import hashlib
-
+def test_weights_that_are_no_safetensors_are_refused(bundle):
     content = b'not safetensors at all'
     (bundle.path / WEIGHTS).write_bytes(content)
     metadata = json.loads((bundle.path / METADATA).read_text())
     metadata['sha256'][str(WEIGHTS)] = hashlib.sha256(content).hexdigest()
+    metadata['sha256'][str(METADATA)] = _sha256_of_facts(metadata)
     (bundle.path / METADATA).write_text(json.dumps(metadata))
     with pytest.raises(BundleError, match='not a safetensors file'):
         load_bundle(bundle.path)

@@ -1,0 +1,300 @@
+"""A preset: every size, weight and budget of a model, read from one JSON file."""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+STREAMS = ('semantic', 'spatial', 'adaptive')
+
+
+class PresetError(ValueError):
+    """The preset does not exist, or holds something this version of demist does not know."""
+
+
+@dataclass(frozen=True)
+class AutoencoderPreset:
+    """Both `AutoencoderKL` of stage 1 (paper section 2.1).
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Per level; each level after the first halves the resolution.
+    res_blocks : int
+        Residual blocks per level.
+    norm_groups : int
+        Of the group norms; 0 takes them out. A group norm removes the level of what fills the
+        patch, and couples all of its voxels: networks without learn quantities faster, and give
+        the same for a patch as for the volume around it.
+    latent_channels : int
+        L of the paper.
+    fold : int
+        Edge of the cubes of voxels that become channels before the first convolution; 1, as in
+        the paper, is none. PSR is measured at 2 mm, so that 2 spares the costliest level.
+    """
+
+    channels: tuple[int, ...]
+    res_blocks: int
+    norm_groups: int
+    latent_channels: int = 8
+    fold: int = 1
+
+    @property
+    def factor(self) -> int:
+        """Voxels per latent voxel along one axis."""
+        return int(self.fold * 2 ** (len(self.channels) - 1))
+
+
+@dataclass(frozen=True)
+class DenoiserPreset:
+    """The unconditional backbone."""
+
+    channels: tuple[int, ...]
+    attention: tuple[bool, ...]
+    head_channels: tuple[int, ...]
+    res_blocks: int
+    norm_groups: int
+
+
+@dataclass(frozen=True)
+class StreamsPreset:
+    """The conditioning C(z_c) (paper section 2.2).
+
+    Attributes
+    ----------
+    active : tuple of str
+        Any of ``semantic``, ``spatial``, ``adaptive``.
+    token_channels : int
+        Width d of the semantic tokens; a multiple of 6.
+    token_pool : int
+        Edge, in latent voxels, of the cubes whose mean becomes one token.
+    token_heads : int
+        Heads of the cross-attention.
+    lora_rank, lora_alpha : int
+        r and α.
+    """
+
+    active: tuple[str, ...] = STREAMS
+    token_channels: int = 192
+    token_pool: int = 4
+    token_heads: int = 4
+    lora_rank: int = 8
+    lora_alpha: int = 8
+
+
+@dataclass(frozen=True)
+class DiffusionPreset:
+    """Noise schedule, parametrisation, and the sampler used unless the user says otherwise."""
+
+    prediction: str = 'epsilon'
+    steps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0195
+    sampler: str = 'ddim'
+    sampling_steps: int = 50
+
+
+@dataclass(frozen=True)
+class LossPreset:
+    """Weights of the terms of the paper's equations 1 and 2.
+
+    Attributes
+    ----------
+    kl, edge, adversarial : float
+        λ_KL, λ_edge, λ_adv of equation 1.
+    align : float
+        λ_align of equation 2, whose gradient goes to E_cond in stage 1b.
+    align_reconstruction : float
+        Weight of equation 1's reconstruction of both images in stage 1b, which keeps z_c from
+        shrinking to the mean.
+    align_decoded : float
+        Weight of the squared error of D_PSR(z_c), by which the directions of the latent count as
+        much in stage 1b as they show in the map. Not in the paper.
+    diffusion_edge : float
+        λ_edge of equation 2, multiplied by ᾱ_t.
+    edge_max_step : int
+        The edge term of equation 2 is computed for t below this.
+    edge_crop : int
+        Edge, in latent voxels, of the crops that are decoded in stages 1b and 2.
+    """
+
+    kl: float = 1e-7
+    edge: float = 0.1
+    adversarial: float = 0.025
+    align: float = 1.0
+    align_reconstruction: float = 0.1
+    align_decoded: float = 0.0
+    diffusion_edge: float = 0.1
+    edge_max_step: int = 250
+    edge_crop: int = 8
+
+
+@dataclass(frozen=True)
+class StagePreset:
+    """Budget of one stage of training.
+
+    Attributes
+    ----------
+    updates : int
+    learning_rate : float
+    batch : int
+        Patches per process and step.
+    patch : int
+        Edge (mm), a multiple of 16.
+    patch_min : int
+        If given, edges are drawn between it and `patch`, each axis by itself, so that the
+        networks' group statistics suit volumes of any size; needs a batch of 1.
+    accumulate : int
+        Steps per update.
+    """
+
+    updates: int
+    learning_rate: float
+    batch: int
+    patch: int
+    patch_min: int = 0
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingPreset:
+    """Budgets of all stages.
+
+    Attributes
+    ----------
+    psr_autoencoder, cond_autoencoder, alignment, backbone, conditional : StagePreset
+        Stages 1a (twice), 1b, 1c and 2.
+    adversarial_start : int
+        Update of stage 1a at which the discriminator joins.
+    lora_learning_rate : float
+        Of the adaptive stream, in stage 2.
+    ema : float
+        Decay of the moving average of the weights.
+    validate_every : int
+        Updates between two validations (and checkpoints).
+    patience : int
+        Validations without improvement before a stage ends early.
+    latent_versions : int
+        Augmented versions of each brain whose latents stages 1c and 2 are trained on.
+    """
+
+    psr_autoencoder: StagePreset
+    cond_autoencoder: StagePreset
+    alignment: StagePreset
+    backbone: StagePreset
+    conditional: StagePreset
+    adversarial_start: int = 1000
+    lora_learning_rate: float = 1e-4
+    ema: float = 0.999
+    validate_every: int = 250
+    patience: int = 10
+    latent_versions: int = 4
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One model.
+
+    Attributes
+    ----------
+    psr_scale : float
+        PSR (percent) that becomes 1 at the network; fixed, never per scan.
+    """
+
+    name: str
+    autoencoder: AutoencoderPreset
+    denoiser: DenoiserPreset
+    streams: StreamsPreset
+    diffusion: DiffusionPreset
+    losses: LossPreset
+    training: TrainingPreset
+    psr_scale: float = 20.0
+
+    def __post_init__(self) -> None:
+        unknown = set(self.streams.active) - set(STREAMS)
+        if unknown:
+            raise PresetError(
+                f'unknown stream {", ".join(sorted(unknown))}: choose from {", ".join(STREAMS)}'
+            )
+        if self.streams.token_channels % 6:
+            raise PresetError(
+                f'preset {self.name}: token_channels must be a multiple of 6 '
+                f'(three axes, sine and cosine), not {self.streams.token_channels}'
+            )
+
+        for name, stage in vars(self.training).items():
+            if isinstance(stage, StagePreset) and stage.patch_min and stage.batch > 1:
+                raise PresetError(
+                    f'preset {self.name}: {name} has patches of many sizes (patch_min), which do '
+                    'not fit into one batch: set "batch" to 1 and raise "accumulate"'
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `Preset.from_dict` takes."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> 'Preset':
+        """Rebuild a preset.
+
+        Raises
+        ------
+        PresetError
+            If a field is unknown, missing or of the wrong kind.
+        """
+        built = _build(cls, content, 'preset')
+        assert isinstance(built, Preset)
+        return built
+
+
+def load_preset(name: str) -> Preset:
+    """Read a preset of the package by its name, or a JSON file.
+
+    Raises
+    ------
+    PresetError
+        If there is none of that name, or its content is not understood.
+    """
+    folder = Path(str(resources.files('demist_app'))) / 'data' / 'presets'
+    path = folder / f'{name}.json'
+    if not path.is_file():
+        path = Path(name)
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        names = ', '.join(sorted(file.stem for file in folder.glob('*.json')))
+        raise PresetError(f'--preset {name} is neither one of {names} nor a JSON file') from error
+    except ValueError as error:
+        raise PresetError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(content, dict):
+        raise PresetError(f'{path} must hold a JSON object')
+    return Preset.from_dict({'name': path.stem} | content)
+
+
+def _build(kind: Any, content: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)
+        if not isinstance(content, dict):
+            raise PresetError(f'{where} must be a JSON object, not {content!r}')
+        hints = typing.get_type_hints(kind)
+        if unknown := set(content) - set(hints):
+            raise PresetError(f'{where} has unknown fields: {", ".join(sorted(unknown))}')
+        needed = {
+            field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING
+        }
+        if missing := needed - set(content):
+            raise PresetError(f'{where} lacks {", ".join(sorted(missing))}')
+        return kind(**{k: _build(hints[k], v, f'{where}.{k}') for k, v in content.items()})
+    if isinstance(kind, types.GenericAlias):
+        if not isinstance(content, list | tuple):
+            raise PresetError(f'{where} must be a list, not {content!r}')
+        return tuple(_build(kind.__args__[0], value, where) for value in content)
+    if kind is float and isinstance(content, int) and not isinstance(content, bool):
+        return float(content)
+    if not isinstance(content, kind) or (isinstance(content, bool) and kind is not bool):
+        raise PresetError(f'{where} must be of type {kind.__name__}, not {content!r}')
+    return content
