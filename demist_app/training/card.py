@@ -1,0 +1,130 @@
+"""The model card: what a bundle's metadata says, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from demist_app.model.presets import Preset
+
+_STREAMS = {
+    'semantic': 'cross-attention to tokens of their latent',
+    'spatial': 'a ControlNet branch between zero-initialised gates',
+    'adaptive': 'low-rank updates of every attention projection',
+}
+_STAGES = {
+    '1a-psr': 'autoencoder of PSR',
+    '1a-cond': 'autoencoder of T1w and FLAIR',
+    '1b-align': 'alignment of their latents',
+    '1c-backbone': 'unconditional denoiser',
+    '2-conditional': 'conditioning streams',
+}
+_UNITS = {'PSNR': ' (dB)', 'MAE': ' (percentage points)'}
+
+
+def model_card(metadata: Mapping[str, Any]) -> str:
+    """Write the card of a diffusion model.
+
+    Parameters
+    ----------
+    metadata : mapping
+        As `demist_app.training.export.export` assembles it: the card says nothing else.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    preset = metadata['preset']
+    diffusion = preset['diffusion']
+    streams = preset['streams']['active']
+    return _CARD.format(
+        name=metadata['name'],
+        description='; '.join(_STREAMS[stream] for stream in streams) or 'none',
+        scale=preset['psr_scale'],
+        factor=Preset.from_dict(preset).autoencoder.factor,
+        latent=preset['autoencoder']['latent_channels'],
+        prediction=diffusion['prediction'],
+        steps=diffusion['steps'],
+        sampler=diffusion['sampler'],
+        sampling_steps=diffusion['sampling_steps'],
+        data=metadata['training_data'],
+        held_out=len(metadata['validation_units']),
+        backbone=metadata['backbone'],
+        seed=metadata['seed'],
+        preset=preset['name'],
+        version=metadata['version'],
+        libraries=', '.join(f'{k} {v}' for k, v in metadata['libraries'].items()),
+        parameters='\n'.join(f'| {k} | {n:,} |' for k, n in metadata['parameters'].items()),
+        share=100 * metadata['trainable_share'],
+        stages='\n'.join(_stage(name, facts) for name, facts in metadata['stages'].items()),
+        metrics=_metrics(metadata['metrics']),
+    )
+
+
+def _stage(name: str, facts: Mapping[str, Any]) -> str:
+    return (
+        f'| {name}: {_STAGES[name]} | {facts["updates"]:,} | {facts["validation_loss"]:.4g} '
+        f'| {facts["seconds"] / 3600:.2f} | {facts["peak_memory_gb"]:.1f} | {facts["device"]} |'
+    )
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return (
+            'None: this model was not scored. How models trained in the same way do on '
+            'participants they were not trained on is what a cross-validation measures '
+            '(`demist … group`).\n'
+        )
+    rows = '\n'.join(
+        f'| {name}{_UNITS.get(name, "")} | {mean:.4g} ± {sd:.2g} |'
+        for name, (mean, sd) in metrics.items()
+    )
+    return (
+        'Out of fold: models trained in the same way, on participants they were not trained on; '
+        'mean ± SD over participants, inside the brain (definitions in '
+        '`demist_app.evaluation.metrics`).\n\n'
+        f'| metric | value |\n|---|---|\n{rows}\n'
+    )
+
+
+_CARD = """\
+# Model card: {name}
+
+Synthesises maps of the macromolecular-to-free pool size ratio (PSR = M0r/M0f, percent) from T1w
+and FLAIR scans: a 3D latent diffusion model after DEMIST (Wang et al., arXiv 2511.12396).
+**Its maps are synthetic, not measured.**
+
+- **Input**: T1w and FLAIR on a 1 mm RAS grid, N4-corrected, scaled so that the 99.5th percentile
+  inside the brain is 1.
+- **Output**: PSR in percent; {scale:g} % is the largest value it can give, for every scan.
+- **Latent**: {latent} channels at 1/{factor} of the resolution.
+- **Diffusion**: prediction of {prediction}, {steps} steps; sampled by {sampler} in
+  {sampling_steps} steps unless told otherwise.
+- **Conditioning on T1w and FLAIR**: {description}.
+
+## Training
+- **Trained on**: {data}; of these, {held_out} units were kept for early stopping.
+- **Frozen backbone**: {backbone}.
+- Preset `{preset}`, seed {seed}, demist {version}, {libraries}.
+
+| stage | updates | validation loss | hours | peak memory (GiB) | hardware |
+|---|---|---|---|---|---|
+{stages}
+
+| part | parameters |
+|---|---|
+{parameters}
+
+Of the denoiser's parameters, {share:.1f} % were trained in the conditional stage.
+
+## Measured
+{metrics}
+## Limits
+- Not for diagnosis, treatment, or any conclusion on the myelin of one person.
+- T1w and FLAIR determine PSR only in part. What they do not show, the model fills in with what was
+  usual in its training data; this holds for lesions above all, and for differences between people.
+- The standard deviation over draws is the model's own doubt, given that the scans are like those
+  it was trained on. Every map's sidecar tells how far its scans are from them.
+- PSR depends on how it is fitted: compare its maps only with maps made as those it learned from.
+- That lesions can be told from normal-appearing white matter is no evidence that their myelin is
+  right: FLAIR alone tells them apart.
+"""
