@@ -12,7 +12,7 @@ from bids_layout.choice import Choice, Rule, absent, admits, prefer
 from bids_layout.query import Image, images
 from bids_layout.sidecars import Sidecars
 
-SYNTHETIC = ('synth', 'synthsd')
+SYNTHETIC = ('synth', 'synthsd', 'outoffold')
 _NOT_A_MEASUREMENT = ('fit', 'retest', 'truth')
 _T1W_SPACES = ('T1w', 't1w', 'orig')
 _FLAIR_SPACES = ('FLAIR', 'flair')

@@ -61,6 +61,44 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What the group level trains, and which part of it this run does.
+
+    Attributes
+    ----------
+    preset : str
+        Name of a preset of the package, or a JSON file.
+    streams : tuple of str
+        Conditioning streams in use; empty for those of the preset.
+    backbone : Path or None
+        Pretrained denoiser; None has one trained.
+    n_splits : int
+        Folds of the cross-validation.
+    fold : int or None
+        The one fold (from 1) to train; None for all, and the final model.
+    aggregate : bool
+        Train nothing, join what is there.
+    resume : bool
+        Go on from what an earlier run left in the work folder.
+    final : bool
+        Train the final model on all units.
+    devices, num_nodes : int
+        Devices (GPUs, or processes on a CPU) of each node, and nodes.
+    """
+
+    preset: str = 'small'
+    streams: tuple[str, ...] = ()
+    backbone: Path | None = None
+    n_splits: int = 5
+    fold: int | None = None
+    aggregate: bool = False
+    resume: bool = True
+    final: bool = True
+    devices: int = 1
+    num_nodes: int = 1
+
+
+@dataclass(frozen=True)
 class Settings:
     """One run of demist.
 
@@ -70,12 +108,15 @@ class Settings:
         The three questions a run answers: on what, what, and how.
     run_uuid : str
         Names the folder ``logs/<run_uuid>`` that holds the traces of this run.
+    training
+        What the group level does beyond joining tables.
     """
 
     inputs: Inputs
     processing: Processing
     execution: Execution
     run_uuid: str
+    training: Training = field(default_factory=Training)
 
     @property
     def log_dir(self) -> Path:

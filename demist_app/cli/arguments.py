@@ -14,7 +14,7 @@ from typing import Any
 
 from demist_app.cli.parser import build_parser
 from demist_app.engine.resources import Resources, available
-from demist_app.settings import Execution, Inputs, Processing, Settings, SettingsError
+from demist_app.settings import Execution, Inputs, Processing, Settings, SettingsError, Training
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
@@ -102,7 +102,49 @@ def _settings(options: argparse.Namespace, machine: Resources) -> Settings:
             verbosity=options.verbosity or 0,
         ),
         run_uuid=f'{datetime.now(UTC):%Y%m%d-%H%M%S}_{uuid.uuid4()}',
+        training=_training(options),
     )
+
+
+def _training(options: argparse.Namespace) -> Training:
+    """Check what concerns the group level alone."""
+    if options.analysis_level == 'participant' and (options.fold or options.aggregate):
+        option = '--fold' if options.fold else '--aggregate'
+        raise SettingsError(f'{option} belongs to the group level; give "group" for "participant"')
+    if options.analysis_level == 'group' and (options.boilerplate_only or options.reports_only):
+        option = '--boilerplate-only' if options.boilerplate_only else '--reports-only'
+        raise SettingsError(f'{option} belongs to the participant level')
+    if options.fold and options.clean_workdir:
+        raise SettingsError(
+            '--clean-workdir with --fold would remove what the jobs of other folds work on; '
+            'give --no-resume to start this fold anew'
+        )
+    if options.fold and options.aggregate:
+        raise SettingsError('--fold trains and --aggregate does not; give one of them')
+    training = Training(
+        preset=options.preset or Training.preset,
+        streams=options.streams or (),
+        backbone=options.backbone,
+        n_splits=options.n_splits or Training.n_splits,
+        fold=options.fold,
+        aggregate=options.aggregate,
+        resume=options.resume is not False,
+        final=options.final is not False,
+        devices=options.devices or Training.devices,
+        num_nodes=options.num_nodes or Training.num_nodes,
+    )
+    if training.n_splits < 2:
+        raise SettingsError('--n-splits must be at least 2: one fold is held out, others train')
+    if training.fold and training.fold > training.n_splits:
+        raise SettingsError(
+            f'--fold {training.fold} is beyond --n-splits {training.n_splits}; folds count from 1'
+        )
+    if options.analysis_level == 'group' and (options.device or '').startswith('cuda:'):
+        raise SettingsError(
+            f'--device {options.device} cannot be used for training; '
+            'give --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES'
+        )
+    return training
 
 
 def _check_folders(bids_dir: Path, out_dir: Path, work_dir: Path) -> None:
@@ -167,6 +209,7 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
     except (OSError, SettingsError) as error:
         parser.error(f'--config-file {path} cannot be used: {error}')
     inputs, processing, execution = settings.inputs, settings.processing, settings.execution
+    training = settings.training
     return {
         'config_filters': inputs.bids_filters,
         'participant_label': inputs.participant_label,
@@ -182,6 +225,14 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
         'output_spaces': processing.output_spaces,
         'sloppy': processing.sloppy,
         'anat_only': processing.anat_only,
+        'preset': training.preset,
+        'streams': training.streams,
+        'backbone': training.backbone,
+        'n_splits': training.n_splits,
+        'resume': training.resume,
+        'final': training.final,
+        'devices': training.devices,
+        'num_nodes': training.num_nodes,
         'work_dir': execution.work_dir,
         'nprocs': execution.nprocs,
         'omp_nthreads': execution.omp_nthreads,

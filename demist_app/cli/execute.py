@@ -2,32 +2,21 @@
 
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
-from bids_layout.dataset import write_dataset_description, write_whole
+from bids_layout.dataset import write_whole
 from bids_layout.names import derivative_path, report_path, summary_path
 from bids_layout.pairing import Pairing, Unit
 from boilerplate.methods import write_citations
 from demist_app import __version__
-from demist_app.cli.logs import configure_nipype, start_logs
+from demist_app.cli.graph import close_run, follow, open_run, resolve_device, run_graph, step_of
 from demist_app.cli.progress import RunProgress
-from demist_app.cli.verdict import (
-    Outcome,
-    by_unit,
-    exit_code,
-    read_crashes,
-    sentence,
-    to_tsv,
-)
-from demist_app.engine.failures import Failure, NodesFailedError
-from demist_app.engine.plugin import DemistMultiProc
-from demist_app.engine.resources import available
+from demist_app.cli.verdict import Outcome, by_unit
+from demist_app.engine.failures import Failure
 from demist_app.interfaces.report import write_unit_report
 from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
@@ -37,15 +26,6 @@ if TYPE_CHECKING:
     from niworkflows.engine.workflows import LiterateWorkflow
 
 LOGGER = logging.getLogger('demist')
-PRELOADED = (
-    'demist_app.interfaces.derivatives',
-    'demist_app.interfaces.report',
-    'demist_app.imaging.brain_extraction',
-    'demist_app.imaging.registration',
-    'demist_app.model.predictor',
-    'boilerplate.figures',
-)
-"""Slow imports that all workers share."""
 
 
 class Execution:
@@ -72,28 +52,16 @@ class Execution:
 
     def write_dataset(self) -> None:
         """Make the output folder a BIDS derivative data set and open the run's own folder."""
-        settings = self.settings
-        write_dataset_description(
-            settings.inputs.out_dir,
-            bids_dir=settings.inputs.bids_dir,
-            derivatives=settings.inputs.derivatives,
-            version=__version__,
-        )
-        settings.log_dir.mkdir(parents=True)
-        write_whole(settings.log_dir / 'settings.json', settings.to_json() + '\n')
-        start_logs(settings)
-        configure_nipype(settings)  # workflows copy the configuration when they are made
+        open_run(self.settings)
 
     @cached_property
     def workflow(self) -> 'LiterateWorkflow':
         """The graph of all units."""
-        device = self.settings.processing.device
-        if device == 'auto':
-            device = 'cuda' if available().gpus else 'cpu'
-        if self.bundle.metadata['network'] == 'linear':  # three coefficients need no GPU
-            device = 'cpu'
         return init_demist_wf(
-            units=self.pairing.units, settings=self.settings, bundle=self.bundle, device=device
+            units=self.pairing.units,
+            settings=self.settings,
+            bundle=self.bundle,
+            device=resolve_device(self.settings, self.bundle),
         )
 
     def write_boilerplate(self, *, markdown_only: bool) -> None:
@@ -123,72 +91,24 @@ class Execution:
         settings, execution = self.settings, self.settings.execution
         if execution.clean_workdir:
             shutil.rmtree(execution.work_dir / self.workflow.name, ignore_errors=True)
-        execution.work_dir.mkdir(parents=True, exist_ok=True)
-        if execution.write_graph:
-            self._write_graph()
         for unit in self.pairing.units:
             # a report speaks of one run: what an earlier one showed must not appear in it
             summary = summary_path(settings.inputs.out_dir, unit)
             shutil.rmtree(summary.parent, ignore_errors=True)
-        steps = Counter(
-            self.labels[name.split('.', 1)[0]]
-            for name in self.workflow.list_node_names()
-            if not name.endswith(('inputnode', 'outputnode'))
-        )
-        progress = RunProgress(self.console, self.labels, steps)
+        progress = follow(self.workflow, self.labels, self.console)
         self.console.print(
             f'demist {__version__}: {len(self.labels)} unit(s), {execution.nprocs} processor(s), '
             f'{execution.memory_gb:.1f} GB; log in {self.settings.log_dir}',
             markup=False,
             highlight=False,
         )
-        failures: Sequence[Failure] = ()
-        stopped = False
-        plugin = self._plugin(progress)
         try:
-            with progress:
-                self.workflow.run(**plugin)
-        except NodesFailedError as error:
-            failures, stopped = error.failures, execution.stop_on_first_crash
-        except Exception:
-            # nipype's own plugins, chosen with --use-plugin, say it with crash files only
-            if not (failures := read_crashes(settings.log_dir)):
-                raise
-        except BaseException:
-            self._close(self._outcomes(progress, failures, interrupted=True))
+            failures = run_graph(self.workflow, settings, progress)
+        except (KeyboardInterrupt, SystemExit):
+            self._close(self._outcomes(progress, (), interrupted=True))
             raise
-        finally:
-            shutil.rmtree(settings.log_dir / 'staging', ignore_errors=True)
-            if execution.resource_monitor and isinstance(plugin['plugin'], DemistMultiProc):
-                write_whole(
-                    settings.log_dir / 'resources.tsv', _usage_table(plugin['plugin'], progress)
-                )
+        stopped = bool(failures) and execution.stop_on_first_crash
         return self._close(self._outcomes(progress, failures, interrupted=stopped))
-
-    def _write_graph(self) -> None:
-        """Draw the workflow; without Graphviz, leave the drawing to whoever has it."""
-        path = self.settings.log_dir / 'graph.dot'
-        try:
-            self.workflow.write_graph(dotfilename=str(path), graph2use='colored', format='svg')
-        except OSError:
-            LOGGER.warning('no "dot" of Graphviz on this machine: wrote %s without its SVG', path)
-
-    def _plugin(self, progress: RunProgress) -> dict[str, Any]:
-        """Return the arguments of `Workflow.run`."""
-        execution = self.settings.execution
-        if execution.plugin_file:
-            # YAML is a superset of JSON
-            chosen = yaml.safe_load(execution.plugin_file.read_text('utf-8'))
-            arguments = {'status_callback': progress.callback, **chosen.get('plugin_args', {})}
-            return {'plugin': chosen['plugin'], 'plugin_args': arguments}
-        arguments = {
-            'n_procs': execution.nprocs,
-            'memory_gb': execution.memory_gb,
-            'n_gpu_procs': execution.n_gpu_procs,
-            'preload': PRELOADED,
-            'status_callback': progress.callback,
-        }
-        return {'plugin': DemistMultiProc(plugin_args=arguments)}
 
     def _outcomes(
         self, progress: RunProgress, failures: Sequence[Failure], *, interrupted: bool
@@ -202,7 +122,7 @@ class Execution:
             if unit_failures := failed.get(label):
                 first = unit_failures[0]
                 report = self._report_failure(unit, unit_failures)
-                step = _step(first.node)
+                step = step_of(first.node)
                 outcomes.append(Outcome(label, 'failed', seconds, step, first.message, report))
             elif label in progress.finished and self._results_exist(unit):
                 report_name = report_path(out_dir, unit).name
@@ -217,7 +137,7 @@ class Execution:
 
     def _report_failure(self, unit: Unit, failures: Sequence[Failure]) -> str:
         """Write the report of a failed unit; return its name, empty if that failed as well."""
-        errors = [(_step(f.node), f.message, f.traceback) for f in failures]
+        errors = [(step_of(f.node), f.message, f.traceback) for f in failures]
         try:
             return write_unit_report(self.settings.inputs.out_dir, unit, errors).name
         except OSError as error:  # the disk may be what failed the unit
@@ -236,32 +156,5 @@ class Execution:
 
     def _close(self, outcomes: list[Outcome]) -> int:
         """Write the verdict everywhere it is read, and return it as exit code."""
-        everything = [
-            *outcomes,
-            *(Outcome(skip.label, 'skipped', reason=skip.reason) for skip in self.pairing.skipped),
-        ]
-        try:
-            write_whole(self.settings.log_dir / 'status.tsv', to_tsv(everything))
-        except OSError as error:
-            LOGGER.error('status.tsv could not be written: %s', error)
-        for outcome in everything:
-            if outcome.status != 'done':
-                at = f' at {outcome.step}' if outcome.step else ''
-                LOGGER.error('%s %s%s: %s', outcome.unit, outcome.status, at, outcome.reason)
-            elif outcome.report:
-                LOGGER.warning('%s done: %s', outcome.unit, outcome.report)
-        LOGGER.warning(sentence(everything))
-        return exit_code(everything)
-
-
-def _step(node: str) -> str:
-    """Return a node's name without the names every node of its unit shares."""
-    return '.'.join(node.split('.')[2:])
-
-
-def _usage_table(engine: DemistMultiProc, progress: RunProgress) -> str:
-    lines = ['unit\tstep\tseconds\tpeak_gb']
-    for node, usage in engine.usage.items():
-        unit = progress.unit_of(node)
-        lines.append(f'{unit}\t{_step(node)}\t{usage.seconds:.2f}\t{usage.peak_gb:.3f}')
-    return '\n'.join(lines) + '\n'
+        skipped = (Outcome(s.label, 'skipped', reason=s.reason) for s in self.pairing.skipped)
+        return close_run(self.settings, [*outcomes, *skipped])

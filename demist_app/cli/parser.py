@@ -37,12 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'analysis_level',
         choices=('participant', 'group'),
-        help='participant: synthesise PSR maps; group: join the tables of all finished units',
+        help='participant: synthesise PSR maps; group: train on the measured PSR maps of the data '
+        'set, if there are any, and join the tables of all finished units',
     )
     parser.add_argument('--version', action='version', version=f'demist {__version__}')
     parser.set_defaults(config_filters={})
     _add_selection(parser.add_argument_group('selecting the scans'))
     _add_processing(parser.add_argument_group('processing'))
+    _add_training(parser.add_argument_group('training (group level)'))
     _add_resources(parser.add_argument_group('resources'))
     _add_modes(parser.add_argument_group('modes and traces'))
     return parser
@@ -104,6 +106,49 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         '--anat-only', action='store_true', help='stop after the anatomical preprocessing'
+    )
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--preset', metavar='NAME|FILE',
+        help='sizes and budgets of the model: tiny, small, paper, or a JSON file (default: small)',
+    )  # fmt: skip
+    group.add_argument(
+        '--streams', type=_names, metavar='A,B',
+        help='conditioning in use, of semantic, spatial and adaptive (default: as in the preset)',
+    )  # fmt: skip
+    group.add_argument(
+        '--backbone', type=_existing, metavar='PATH',
+        help='pretrained denoiser: folder of the MONAI bundle brats_mri_generative_diffusion, or '
+        'its weights (default: train one)',
+    )  # fmt: skip
+    group.add_argument(
+        '--n-splits', type=_positive, metavar='N',
+        help='folds of the cross-validation; a participant is in one fold only (default: 5)',
+    )  # fmt: skip
+    group.add_argument(
+        '--fold', type=_positive, metavar='K',
+        help='train the fold K (from 1) alone, as one job of an array; a run without --fold then '
+        'trains the final model',
+    )  # fmt: skip
+    group.add_argument(
+        '--aggregate', action='store_true', help='train nothing; join the results that exist'
+    )
+    group.add_argument(
+        '--resume', action=argparse.BooleanOptionalAction,
+        help='go on from where an earlier run with the same settings was stopped (default: yes)',
+    )  # fmt: skip
+    group.add_argument(
+        '--final', action=argparse.BooleanOptionalAction,
+        help='after all folds, train a model on all units (default: yes)',
+    )  # fmt: skip
+    group.add_argument(
+        '--devices', type=_positive, metavar='N',
+        help='GPUs, or processes without a GPU, on each node (default: 1)',
+    )  # fmt: skip
+    group.add_argument(
+        '--num-nodes', type=_positive, metavar='N', help='nodes of the training (default: 1)'
     )
 
 
@@ -184,6 +229,16 @@ def _derivative(text: str) -> tuple[str, Path]:
     if not folder.is_dir():
         raise argparse.ArgumentTypeError(f'{text}: {folder} is not a folder')
     return name, folder
+
+
+def _existing(text: str) -> Path:
+    if not (path := Path(text).absolute()).exists():
+        raise argparse.ArgumentTypeError(f'{text} does not exist')
+    return path
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(',') if (name := part.strip()))
 
 
 def _existing_file(text: str) -> Path:

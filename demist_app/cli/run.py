@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demist_app.cli.arguments import parse
-from demist_app.cli.verdict import ALL_DONE, BAD_USAGE, INTERNAL_FAULT
+from demist_app.cli.verdict import ALL_DONE, BAD_USAGE, INTERNAL_FAULT, SOME_FAILED
 from demist_app.engine.environment import exit_on_sigterm, prepare
 from demist_app.settings import Settings, SettingsError
 
 if TYPE_CHECKING:  # heavy imports wait until the arguments are known to be good
     from argparse import Namespace
+
+    from rich.console import Console
 
     from bids_layout.pairing import Pairing
     from demist_app.model.bundle import Bundle
@@ -69,12 +71,7 @@ def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
 
     console = Console(soft_wrap=True)
     if settings.inputs.analysis_level == 'group':
-        from demist_app.workflows.group import join_tables
-
-        with _user_errors():
-            table = join_tables(settings.inputs.out_dir)
-        console.print(f'wrote {table}', markup=False, highlight=False)
-        return ALL_DONE
+        return _group(settings, options, console)
     with _user_errors():
         _check_templates(settings)
         bundle = _load_model(settings)
@@ -98,6 +95,53 @@ def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
     if options.reports_only:
         return execution.write_reports()
     return execution.process(markdown_only=options.md_only_boilerplate)
+
+
+def _group(settings: Settings, options: 'Namespace', console: 'Console') -> int:
+    from demist_app.cli.aggregate import aggregate, join_what_is_there
+    from demist_app.workflows.group import join_tables
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    out_dir = settings.inputs.out_dir
+    if settings.training.aggregate:
+        with _user_errors():
+            together = aggregate(settings)
+            if not together:
+                say('no folds were drawn here: joining the regional tables')
+                say(f'wrote {join_tables(out_dir)}')
+                return ALL_DONE
+        for unit, reason in together.missing.items():
+            say(f'{unit}: {reason}')
+        say(together.words)
+        say(join_what_is_there(settings))
+        return SOME_FAILED if together.missing else ALL_DONE
+    from demist_app.cli.cohort import find_cohort
+
+    with _user_errors():
+        cohort = find_cohort(settings, keep_index=not options.dry_run)
+        if cohort is None and settings.training.fold:
+            raise SettingsError(
+                f'--fold {settings.training.fold}: {settings.inputs.bids_dir} has no measured PSR '
+                'maps to train on; give the data set that holds them with -d NAME=PATH'
+            )
+    if cohort is None:
+        say('no measured PSR maps (give the data set that holds them with -d): nothing to train')
+        with _user_errors():
+            say(f'wrote {join_tables(out_dir)}')
+        return ALL_DONE
+    if options.dry_run:
+        from demist_app.cli.training_plan import describe_training
+
+        print(describe_training(cohort))
+        return ALL_DONE
+    from demist_app.cli.group import GroupRun
+
+    try:
+        return GroupRun(cohort, console).process()
+    except SettingsError as error:
+        raise _UserError(str(error)) from error
 
 
 def _load_model(settings: Settings) -> 'Bundle':

@@ -175,8 +175,15 @@ class Summarise(SimpleInterface):
             facts['Distance from the training intensities (SD)'] = ', '.join(
                 f'{channel} {score:.1f}' for channel, score in inputs.distance.items()
             )
-        if isdefined(inputs.synthesis_facts) and inputs.synthesis_facts['Draws'] > 1:
-            facts['Draws'] = str(inputs.synthesis_facts['Draws'])
+        if isdefined(inputs.synthesis_facts):
+            found = inputs.synthesis_facts
+            if found['Draws'] > 1:
+                facts['Draws'] = str(found['Draws'])
+            if 'Window' in found:
+                facts['Sampling'] = (
+                    f'{found["Sampler"]}, {found["SamplingSteps"]} steps, {found["Window"]}, '
+                    f'on {found["Device"]}'
+                )
         warnings = [
             text
             for group in (

@@ -9,6 +9,7 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 
@@ -29,15 +30,16 @@ class SynthesiseInputSpec(BaseInterfaceInputSpec):
     device = traits.Str('cpu', usedefault=True)
     use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc='takes a GPU slot')
     num_threads = traits.Int(1, usedefault=True, nohash=True)
+    memory_gb = traits.Float(nohash=True, desc='what the process may fill, 10^9 bytes')
 
 
 class SynthesiseOutputSpec(TraitedSpec):
     """Outputs of `Synthesise`."""
 
     mean = File(desc='synthetic PSR, percent, 1 mm')
-    sd = File(desc='its standard deviation, percent, 1 mm')
+    sd = File(desc='its standard deviation, percent, 1 mm; undefined for one draw')
     warnings = traits.List(traits.Str)
-    facts = traits.Dict(desc='sampler and draws, as the sidecars tell them')
+    facts = traits.Dict(desc='sampler, draws and more, as the sidecars tell them')
     distance = traits.Dict(desc='distance of the intensities from the training scans, in SDs')
 
 
@@ -66,21 +68,25 @@ class Synthesise(SimpleInterface):
             n_samples=self.inputs.n_samples,
             seed=self.inputs.seed,
             device=self.inputs.device,
+            threads=self.inputs.num_threads,
+            memory_gb=self.inputs.memory_gb if isdefined(self.inputs.memory_gb) else None,
         )
-        for name in ('mean', 'sd'):
-            path = Path(runtime.cwd) / f'{name}.nii'
-            save_volume(getattr(prediction, name), t1w.affine, path)
-            self._results[name] = str(path)
+        for name, volume in (('mean', prediction.mean), ('sd', prediction.sd)):
+            if volume is not None:
+                path = Path(runtime.cwd) / f'{name}.nii'
+                save_volume(volume, t1w.affine, path)
+                self._results[name] = str(path)
         scores = distance(images, mask, bundle.metadata['intensity_reference'])
         self._results |= {
             'distance': scores,
-            'warnings': [
+            'warnings': prediction.warnings
+            + [
                 f'{channel}: the intensities lie {score:.1f} SD from those of the training scans, '
                 'so the map may be far off'
                 for channel, score in scores.items()
                 if score > OUTLIER_DISTANCE
             ],
-            'facts': {'Sampler': prediction.sampler, 'Draws': prediction.draws},
+            'facts': prediction.facts,
         }
         return runtime
 
@@ -127,7 +133,7 @@ class RegionalTableInputSpec(BaseInterfaceInputSpec):
     """Inputs of `RegionalTable`."""
 
     mean = File(exists=True, mandatory=True, desc='PSR, percent')
-    sd = File(exists=True, mandatory=True, desc='SD of the PSR, percent')
+    sd = File(exists=True, desc='SD of the PSR, percent')
     tissue = File(exists=True, mandatory=True, desc='1 CSF, 2 grey matter, 3 white matter')
     lesions = File(exists=True)
     deep_gm = File(exists=True)
@@ -148,13 +154,14 @@ class RegionalTable(SimpleInterface):
 
     def _run_interface(self, runtime):
         import pandas as pd
-        from nipype.interfaces.base import isdefined
 
         from demist_app.imaging.tissue import regions
 
         mean_image = nb.load(self.inputs.mean)
         mean = mean_image.get_fdata(dtype=np.float32)
-        sd = nb.load(self.inputs.sd).get_fdata(dtype=np.float32)
+        sd = np.full_like(mean, np.nan)
+        if isdefined(self.inputs.sd):
+            sd = nb.load(self.inputs.sd).get_fdata(dtype=np.float32)
 
         def optional(name: str) -> np.ndarray | None:
             path = getattr(self.inputs, name)

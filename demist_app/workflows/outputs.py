@@ -1,5 +1,6 @@
 """What a unit leaves in the output folder, and under which names (design: names on disk)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nipype.interfaces import utility as niu
@@ -14,6 +15,8 @@ from demist_app.settings import Settings
 
 # Entities of the scan that do not tell one unit from another
 DISMISSED = ('acquisition', 'ceagent', 'echo', 'inv', 'part', 'reconstruction', 'run')
+MAPS = {'mean': 'synth', 'sd': 'synthsd'}
+"""Kind of map to its ``desc`` in names."""
 TABLE_COLUMNS = {
     'region': {'Description': 'Tissue or region; lesions and NAWM where a lesion mask is known'},
     'volume_ml': {'Description': 'Volume of the region', 'Units': 'mL'},
@@ -131,12 +134,12 @@ def init_anat_outputs_wf(
 
 
 def init_psr_outputs_wf(
-    *, unit: Unit, settings: Settings, name: str = 'psr_outputs_wf'
+    *, unit: Unit, settings: Settings, kinds: Sequence[str], name: str = 'psr_outputs_wf'
 ) -> LiterateWorkflow:
     """Write the maps, the regional table and their figures.
 
-    Inputs are the outputs of `init_synthesis_wf` and ``meta_mean``, ``meta_sd``: sidecars.
-    ``done`` becomes defined when all files are in place.
+    Inputs are the outputs of `init_synthesis_wf` and ``meta_mean``, ``meta_sd``: sidecars; of both
+    maps or, by `kinds`, of the mean alone. ``done`` becomes defined when all files are in place.
     """
     workflow = LiterateWorkflow(name=name)
     inputnode = pe.Node(
@@ -157,13 +160,13 @@ def init_psr_outputs_wf(
     sinks = Sinks(workflow, unit, settings)
     psr: dict[str, Any] = {'space': 'T1w', 'suffix': 'PSRmap', 'compress': True}
     done = [
-        sinks.add('mean', inputnode, 'mean', (inputnode, 'meta_mean'), desc='synth', **psr),
-        sinks.add('sd', inputnode, 'sd', (inputnode, 'meta_sd'), desc='synthsd', **psr),
+        sinks.add(kind, inputnode, kind, (inputnode, f'meta_{kind}'), desc=MAPS[kind], **psr)
+        for kind in kinds
     ]
     table = sinks.add('table', inputnode, 'table', desc='synth', suffix='psr')
     table.inputs.meta_dict = TABLE_COLUMNS
     done.append(table)
-    for kind in ('mean', 'sd'):
+    for kind in kinds:
         plot = pe.Node(PlotMap(kind=kind), name=f'plot_{kind}', mem_gb=1)
         workflow.connect([(inputnode, plot, [(kind, 'image'), ('mask', 'mask')])])
         if unit.lesion_mask and kind == 'mean':

@@ -19,7 +19,7 @@ from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
 from demist_app.workflows.anatomical import anatomical_reference, init_anat_preproc_wf
 from demist_app.workflows.outputs import init_anat_outputs_wf, init_psr_outputs_wf
-from demist_app.workflows.synthesis import init_synthesis_wf
+from demist_app.workflows.synthesis import init_synthesis_wf, map_kinds
 from demist_app.workflows.template import init_template_wf
 
 PREAMBLE = """
@@ -156,7 +156,8 @@ def _connect_synthesis(
 ) -> None:
     seed = unit_seed(unit, settings)
     synthesis = init_synthesis_wf(bundle=bundle, settings=settings, seed=seed, device=device)
-    outputs = init_psr_outputs_wf(unit=unit, settings=settings)
+    kinds = map_kinds(bundle, settings)
+    outputs = init_psr_outputs_wf(unit=unit, settings=settings, kinds=kinds)
     metadata = pe.Node(
         PSRMetadata(
             **sources,
@@ -183,10 +184,10 @@ def _connect_synthesis(
         (synthesis, metadata, [
             (f'outputnode.{field}', field) for field in ('facts', 'distance', 'warnings')
         ]),
-        (metadata, outputs, [('mean', 'inputnode.meta_mean'), ('sd', 'inputnode.meta_sd')]),
+        (metadata, outputs, [(kind, f'inputnode.meta_{kind}') for kind in kinds]),
         (synthesis, outputs, [
             (f'outputnode.{field}', f'inputnode.{field}')
-            for field in ('mean', 'sd', 'table', 'samples')
+            for field in (*kinds, 'table', 'samples')
         ]),
         (anat, outputs, [
             (f'outputnode.{field}', f'inputnode.{field}')
@@ -201,17 +202,18 @@ def _connect_synthesis(
         (done, summarise, [('out', 'psr_done')]),
     ])  # fmt: skip
     for number, space in enumerate(templates, 2):
-        template_wf = init_template_wf(template=Template.find(space), unit=unit, settings=settings)
+        template_wf = init_template_wf(
+            template=Template.find(space), unit=unit, settings=settings, kinds=kinds
+        )
         workflow.connect([
             (anat, template_wf, [
                 ('outputnode.t1w', 'inputnode.t1w'),
                 ('outputnode.mask', 'inputnode.mask'),
             ]),
             (synthesis, template_wf, [
-                ('outputnode.mean', 'inputnode.mean'),
-                ('outputnode.sd', 'inputnode.sd'),
+                (f'outputnode.{kind}', f'inputnode.{kind}') for kind in kinds
             ]),
-            (metadata, template_wf, [('mean', 'inputnode.meta_mean'), ('sd', 'inputnode.meta_sd')]),
+            (metadata, template_wf, [(kind, f'inputnode.meta_{kind}') for kind in kinds]),
             (template_wf, done, [('outputnode.done', f'in{number}')]),
         ])  # fmt: skip
 

@@ -9,6 +9,37 @@ from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
 
 
+def map_kinds(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
+    """Return the maps a model makes: ``mean``, and ``sd`` unless it is a single draw."""
+    sampled = bundle.metadata['network'] != 'linear'
+    return ('mean',) if sampled and settings.processing.n_samples == 1 else ('mean', 'sd')
+
+
+def init_synthesise_node(*, bundle: Bundle, settings: Settings, seed: int, device: str) -> pe.Node:
+    """Build the step that runs the model on one brain; see `init_synthesis_wf`."""
+    execution = settings.execution
+    memory_gb = 2.0
+    if bundle.metadata['network'] == 'demist':
+        from demist_app.model.memory import predicted_gb  # torch: linear does without
+
+        memory_gb = min(predicted_gb(bundle), execution.memory_gb)
+    return pe.Node(
+        Synthesise(
+            bundle=str(bundle.path),
+            bundle_sha256=bundle.sha256,
+            n_samples=settings.processing.n_samples,
+            seed=seed,
+            device=device,
+            use_gpu=device != 'cpu',
+            num_threads=execution.omp_nthreads,
+            memory_gb=execution.memory_gb,
+        ),
+        name='synthesise',
+        mem_gb=memory_gb,
+        n_procs=execution.omp_nthreads,
+    )
+
+
 def init_synthesis_wf(
     *, bundle: Bundle, settings: Settings, seed: int, device: str, name: str = 'synthesis_wf'
 ) -> LiterateWorkflow:
@@ -34,7 +65,7 @@ def init_synthesis_wf(
     Outputs
     -------
     mean, sd
-        Percent, native grid of the T1w.
+        Percent, native grid of the T1w; those of `map_kinds`, as everywhere.
     grid_mean, grid_sd
         Percent, 1 mm grid.
     table, samples
@@ -47,7 +78,7 @@ def init_synthesis_wf(
         'A map of the macromolecular-to-free pool size ratio (PSR, in percent) was synthesised '
         f'from both images with *demist* [@demist], model {bundle.name} '
         f'(sha256 {bundle.sha256[:12]}), {bundle.metadata["description"]} '
-        'The map is synthetic, not measured. '
+        f'{_sampling(bundle, settings)}The map is synthetic, not measured. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(
@@ -67,22 +98,7 @@ def init_synthesis_wf(
         ),
         name='outputnode',
     )  # fmt: skip
-    synthesise = pe.Node(
-        Synthesise(
-            bundle=str(bundle.path),
-            bundle_sha256=bundle.sha256,
-            n_samples=settings.processing.n_samples,
-            seed=seed,
-            device=device,
-            use_gpu=device != 'cpu',
-            num_threads=settings.execution.omp_nthreads,
-        ),
-        name='synthesise',
-        mem_gb=2.0,
-        n_procs=settings.execution.omp_nthreads,
-    )
-    native_mean = pe.Node(ToNative(), name='mean_to_native', mem_gb=1.0)
-    native_sd = pe.Node(ToNative(), name='sd_to_native', mem_gb=1.0)
+    synthesise = init_synthesise_node(bundle=bundle, settings=settings, seed=seed, device=device)
     table = pe.Node(RegionalTable(), name='regional_table', mem_gb=1.0)
     workflow.connect([
         (inputnode, synthesise, [
@@ -90,25 +106,36 @@ def init_synthesis_wf(
             ('grid_flair', 'flair'),
             ('grid_mask', 'mask'),
         ]),
-        (synthesise, native_mean, [('mean', 'image')]),
-        (synthesise, native_sd, [('sd', 'image')]),
-        (inputnode, native_mean, [('mask', 'reference'), ('grid_mask', 'mask')]),
-        (inputnode, native_sd, [('mask', 'reference'), ('grid_mask', 'mask')]),
-        (synthesise, table, [('mean', 'mean'), ('sd', 'sd')]),
         (inputnode, table, [
             ('grid_tissue', 'tissue'),
             ('grid_lesions', 'lesions'),
             ('grid_deep_gm', 'deep_gm'),
         ]),
-        (native_mean, outputnode, [('image', 'mean')]),
-        (native_sd, outputnode, [('image', 'sd')]),
         (table, outputnode, [('table', 'table'), ('samples', 'samples')]),
         (synthesise, outputnode, [
-            ('mean', 'grid_mean'),
-            ('sd', 'grid_sd'),
             ('facts', 'facts'),
             ('warnings', 'warnings'),
             ('distance', 'distance'),
         ]),
     ])  # fmt: skip
+    for kind in map_kinds(bundle, settings):
+        native = pe.Node(ToNative(), name=f'{kind}_to_native', mem_gb=1.0)
+        workflow.connect([
+            (synthesise, native, [(kind, 'image')]),
+            (inputnode, native, [('mask', 'reference'), ('grid_mask', 'mask')]),
+            (native, outputnode, [('image', kind)]),
+            (synthesise, outputnode, [(kind, f'grid_{kind}')]),
+            (synthesise, table, [(kind, kind)]),
+        ])  # fmt: skip
     return workflow
+
+
+def _sampling(bundle: Bundle, settings: Settings) -> str:
+    """Say how a model that samples was sampled."""
+    if bundle.metadata['network'] == 'linear':
+        return ''
+    diffusion, draws = bundle.metadata['preset']['diffusion'], settings.processing.n_samples
+    return (
+        f'It is {f"the mean of {draws} draws" if draws > 1 else "a single draw"}, sampled by '
+        f'{diffusion["sampler"]} in {diffusion["sampling_steps"]} steps. '
+    )

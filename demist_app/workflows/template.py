@@ -1,5 +1,6 @@
 """PSR maps in a standard space: registration, resampling, outputs and figure."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nipype.interfaces import utility as niu
@@ -11,11 +12,21 @@ from demist_app.imaging.templates import Template
 from demist_app.interfaces.figures import PlotMask
 from demist_app.interfaces.template import RegisterTemplate, ToTemplate
 from demist_app.settings import Settings
-from demist_app.workflows.outputs import Sinks
+from demist_app.workflows.outputs import MAPS, Sinks
 
 
-def init_template_wf(*, template: Template, unit: Unit, settings: Settings) -> LiterateWorkflow:
+def init_template_wf(
+    *, template: Template, unit: Unit, settings: Settings, kinds: Sequence[str]
+) -> LiterateWorkflow:
     """Build the branch that carries a unit's maps to one template.
+
+    Parameters
+    ----------
+    template : Template
+    unit : Unit
+    settings : Settings
+    kinds : sequence of str
+        The maps there are: ``mean``, ``sd``.
 
     Inputs
     ------
@@ -56,7 +67,7 @@ def init_template_wf(*, template: Template, unit: Unit, settings: Settings) -> L
     done = [
         sinks.add('warp', register, 'warp', compress=True, **xfm),
     ]
-    for kind, desc in (('t1w', 'preproc'), ('mean', 'synth'), ('sd', 'synthsd')):
+    for kind in ('t1w', *kinds):
         warp = pe.Node(
             ToTemplate(template_mask=str(template.mask), num_threads=threads),
             name=f'{kind}_to_template',
@@ -84,7 +95,7 @@ def init_template_wf(*, template: Template, unit: Unit, settings: Settings) -> L
             done.append(
                 sinks.add(
                     kind, warp, 'image', (inputnode, f'meta_{kind}'),
-                    desc=desc, suffix='PSRmap', compress=True, **space,
+                    desc=MAPS[kind], suffix='PSRmap', compress=True, **space,
                 )
             )  # fmt: skip
     sinks.gather(done)

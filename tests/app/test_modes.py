@@ -46,7 +46,10 @@ def test_boilerplate_only_computes_nothing(phantom, tmp_path, options, names):
 
 
 def test_group_joins_the_tables(copy, phantom):
-    command = [*COMMAND, str(phantom), str(copy / 'out'), 'group', '-w', str(copy / 'work')]
+    shutil.copytree(phantom, copy / 'bids', ignore=shutil.ignore_patterns('derivatives'))
+    command = [
+        *COMMAND, str(copy / 'bids'), str(copy / 'out'), 'group', '-w', str(copy / 'work')
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = (copy / 'out' / 'group_psr.tsv').read_text().splitlines()

@@ -1,0 +1,169 @@
+"""What both levels do alike: open a run, and run one graph to its end."""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+
+from bids_layout.dataset import write_dataset_description, write_whole
+from demist_app import __version__
+from demist_app.cli.logs import configure_nipype, start_logs
+from demist_app.cli.progress import RunProgress
+from demist_app.cli.verdict import Outcome, exit_code, read_crashes, sentence, to_tsv
+from demist_app.engine.failures import Failure, NodesFailedError
+from demist_app.engine.plugin import DemistMultiProc
+from demist_app.engine.resources import available
+from demist_app.model.bundle import Bundle
+from demist_app.settings import Settings
+
+if TYPE_CHECKING:
+    from niworkflows.engine.workflows import LiterateWorkflow
+
+LOGGER = logging.getLogger('demist')
+PRELOADED = (
+    'demist_app.interfaces.derivatives',
+    'demist_app.interfaces.report',
+    'demist_app.imaging.brain_extraction',
+    'demist_app.imaging.registration',
+    'demist_app.model.predictor',
+    'boilerplate.figures',
+)
+"""Slow imports that all workers share."""
+
+
+def open_run(settings: Settings) -> None:
+    """Make the output folder a BIDS derivative data set and open the run's own folder."""
+    write_dataset_description(
+        settings.inputs.out_dir,
+        bids_dir=settings.inputs.bids_dir,
+        derivatives=settings.inputs.derivatives,
+        version=__version__,
+    )
+    settings.log_dir.mkdir(parents=True)
+    write_whole(settings.log_dir / 'settings.json', settings.to_json() + '\n')
+    start_logs(settings)
+    configure_nipype(settings)  # workflows copy the configuration when they are made
+
+
+def follow(
+    workflow: 'LiterateWorkflow', labels: Mapping[str, str], console: Console
+) -> RunProgress:
+    """Return the progress display of a graph.
+
+    Parameters
+    ----------
+    workflow : LiterateWorkflow
+    labels : mapping of str to str
+        Name of a unit's branch to the label of the unit.
+    console : Console
+    """
+    steps = Counter(
+        labels[name.split('.', 1)[0]]
+        for name in workflow.list_node_names()
+        if not name.endswith(('inputnode', 'outputnode'))
+    )
+    return RunProgress(console, dict(labels), steps)
+
+
+def run_graph(
+    workflow: 'LiterateWorkflow', settings: Settings, progress: RunProgress
+) -> Sequence[Failure]:
+    """Run a graph to its end.
+
+    Returns
+    -------
+    sequence of Failure
+        Empty if all went well.
+    """
+    execution = settings.execution
+    execution.work_dir.mkdir(parents=True, exist_ok=True)
+    if execution.write_graph:
+        _write_graph(workflow, settings)
+    plugin = _plugin(settings, progress)
+    try:
+        with progress:
+            workflow.run(**plugin)
+    except NodesFailedError as error:
+        return error.failures
+    except Exception:
+        # nipype's own plugins, chosen with --use-plugin, say it with crash files only
+        if not (failures := read_crashes(settings.log_dir)):
+            raise
+        return failures
+    finally:
+        shutil.rmtree(settings.log_dir / 'staging', ignore_errors=True)
+        if execution.resource_monitor and isinstance(plugin['plugin'], DemistMultiProc):
+            _add_usage(settings.log_dir / 'resources.tsv', plugin['plugin'], progress)
+    return ()
+
+
+def step_of(node: str) -> str:
+    """Return a node's name without the names every node of its unit shares."""
+    return '.'.join(node.split('.')[2:])
+
+
+def _write_graph(workflow: 'LiterateWorkflow', settings: Settings) -> None:
+    """Draw the workflow; without Graphviz, leave the drawing to whoever has it."""
+    path = settings.log_dir / 'graph.dot'
+    try:
+        workflow.write_graph(dotfilename=str(path), graph2use='colored', format='svg')
+    except OSError:
+        LOGGER.warning('no "dot" of Graphviz on this machine: wrote %s without its SVG', path)
+
+
+def _plugin(settings: Settings, progress: RunProgress) -> dict[str, Any]:
+    """Return the arguments of `Workflow.run`."""
+    execution = settings.execution
+    if execution.plugin_file:
+        # YAML is a superset of JSON
+        chosen = yaml.safe_load(execution.plugin_file.read_text('utf-8'))
+        arguments = {'status_callback': progress.callback, **chosen.get('plugin_args', {})}
+        return {'plugin': chosen['plugin'], 'plugin_args': arguments}
+    arguments = {
+        'n_procs': execution.nprocs,
+        'memory_gb': execution.memory_gb,
+        'n_gpu_procs': execution.n_gpu_procs,
+        'preload': PRELOADED,
+        'status_callback': progress.callback,
+    }
+    return {'plugin': DemistMultiProc(plugin_args=arguments)}
+
+
+def _add_usage(path: Path, engine: DemistMultiProc, progress: RunProgress) -> None:
+    """Write what each step took, below what earlier graphs of this run took."""
+    text = path.read_text('utf-8') if path.exists() else 'unit\tstep\tseconds\tpeak_gb\n'
+    for node, usage in engine.usage.items():
+        unit = progress.unit_of(node)
+        text += f'{unit}\t{step_of(node)}\t{usage.seconds:.2f}\t{usage.peak_gb:.3f}\n'
+    write_whole(path, text)
+
+
+def resolve_device(settings: Settings, bundle: Bundle) -> str:
+    """Return where a model runs: ``cpu`` or ``cuda[:N]``."""
+    if bundle.metadata['network'] == 'linear':  # three coefficients need no GPU
+        return 'cpu'
+    device = settings.processing.device
+    if device == 'auto':
+        return 'cuda' if available().gpus else 'cpu'
+    return device
+
+
+def close_run(settings: Settings, outcomes: Sequence[Outcome]) -> int:
+    """Write the verdict everywhere it is read, and return it as exit code."""
+    try:
+        write_whole(settings.log_dir / 'status.tsv', to_tsv(outcomes))
+    except OSError as error:
+        LOGGER.error('status.tsv could not be written: %s', error)
+    for outcome in outcomes:
+        if outcome.status != 'done':
+            at = f' at {outcome.step}' if outcome.step else ''
+            LOGGER.error('%s %s%s: %s', outcome.unit, outcome.status, at, outcome.reason)
+        elif outcome.report:
+            LOGGER.warning('%s done: %s', outcome.unit, outcome.report)
+    LOGGER.warning(sentence(outcomes))
+    return exit_code(outcomes)

@@ -1,0 +1,174 @@
+"""How well the models of a cross-validation do on participants they were not trained on."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from bids_layout.dataset import write_whole
+from bids_layout.names import derivative_path
+from bids_layout.pairing import Unit
+from demist_app.training.folds import Assignment, Splits
+from demist_app.workflows.examples import OUT_OF_FOLD
+
+METRICS = {'PSNR': 'dB', 'SSIM': '', 'MSE': '', 'MAE': 'percentage points of PSR'}
+"""Units of the scores, by their key in the sidecars."""
+
+
+def out_of_fold_scores(
+    out_dir: Path, splits: Splits, models: Mapping[int, str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Gather the scores of all units from the sidecars of their out-of-fold maps.
+
+    Parameters
+    ----------
+    out_dir : Path
+    splits : Splits
+    models : mapping of int to str
+        Fold to the sha256 of its model, for the folds that have one.
+
+    Returns
+    -------
+    scores : DataFrame
+        One row per unit: ``participant_id``, ``session_id``, ``group``, ``fold``, the metrics in
+        lower case, ``draws`` and ``model_sha256``.
+    missing : dict
+        Units without scores, and why.
+    """
+    rows, missing = [], {}
+    for assignment in splits.assignments:
+        sidecar = _sidecar(out_dir, assignment)
+        if assignment.fold not in models:
+            missing[assignment.unit] = f'fold {assignment.fold} is not trained yet'
+        elif not sidecar.exists():
+            missing[assignment.unit] = f'{sidecar.name} does not exist'
+        else:
+            found = json.loads(sidecar.read_text('utf-8'))
+            if (found['Fold'], found['Model']['SHA256']) != (
+                assignment.fold,
+                models[assignment.fold],
+            ):
+                missing[assignment.unit] = f'{sidecar.name} is of another model than its fold now'
+                continue
+            participant, _, session = assignment.unit.partition('_')
+            rows.append(
+                {
+                    'participant_id': participant,
+                    'session_id': session or 'n/a',
+                    'group': assignment.group,
+                    'fold': assignment.fold,
+                    **{name.lower(): found['Scores'][name] for name in METRICS},
+                    'draws': found['Draws'],
+                    'model_sha256': found['Model']['SHA256'],
+                }
+            )
+    return pd.DataFrame(rows), missing
+
+
+def write_scores(out_dir: Path, scores: pd.DataFrame) -> Path:
+    """Write ``group_scores.tsv``: one row per unit, as `out_of_fold_scores` gives them."""
+    path = out_dir / 'group_scores.tsv'
+    write_whole(path, scores.to_csv(sep='\t', index=False, na_rep='n/a'))
+    return path
+
+
+def summarise(scores: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return mean and SD of each metric over participants (sessions of one are averaged first)."""
+    means = scores.groupby('participant_id')[[name.lower() for name in METRICS]].mean()
+    return {
+        name: (float(means[name.lower()].mean()), float(means[name.lower()].std(ddof=1)))
+        for name in METRICS
+    }
+
+
+def in_words(summary: Mapping[str, tuple[float, float]]) -> str:
+    """Say a summary in one line.
+
+    Examples
+    --------
+    >>> in_words({'PSNR': (24.567, 0.891), 'SSIM': (0.8512, float('nan'))})
+    'PSNR 24.57 ± 0.891 dB, SSIM 0.8512'
+    """
+    parts = []
+    for name, (mean, sd) in summary.items():
+        spread = f' ± {sd:.3g}' if sd == sd else ''  # one participant has no SD
+        parts.append(f'{name} {mean:.4g}{spread} {METRICS[name]}'.rstrip())
+    return ', '.join(parts)
+
+
+def write_summary(
+    out_dir: Path, splits: Splits, scores: pd.DataFrame, models: Iterable[str], recipe: str
+) -> Path:
+    """Write ``models/README.md``.
+
+    Parameters
+    ----------
+    out_dir : Path
+    splits : Splits
+    scores : DataFrame
+        As `out_of_fold_scores` gives them; not empty.
+    models : iterable of str
+        Names of the bundles in ``models``.
+    recipe : str
+        What was trained, in words.
+    """
+    lines = []
+    for fold in range(1, splits.n_splits + 1):
+        inside = scores[scores['fold'] == fold]
+        units = sum(a.fold == fold for a in splits.assignments)
+        words = in_words(summarise(inside)) if len(inside) else 'not there yet'
+        lines.append(f'| {fold} | {units} | {words} |')
+    text = _README.format(
+        recipe=recipe,
+        folds=splits.n_splits,
+        participants=len({a.participant for a in splits.assignments}),
+        units=len(splits.assignments),
+        table='\n'.join(lines),
+        scored=len(scores),
+        draws=', '.join(str(n) for n in sorted(set(scores['draws']))),
+        all=in_words(summarise(scores)),
+        models=', '.join(f'`{name}`' for name in models),
+    )
+    path = out_dir / 'models' / 'README.md'
+    write_whole(path, text)
+    return path
+
+
+def _sidecar(out_dir: Path, assignment: Assignment) -> Path:
+    participant, _, session = assignment.unit.partition('_')
+    unit = Unit(
+        participant=participant.removeprefix('sub-'),
+        session=session.removeprefix('ses-') or None,
+        t1w=Path(),
+        flair=Path(),
+    )
+    return derivative_path(out_dir, unit, extension='.json', **OUT_OF_FOLD)
+
+
+_README = """\
+# Models trained by demist
+
+{recipe}
+
+{units} units of {participants} participants in {folds} folds (`splits.tsv`): each model `fold-<k>`
+was trained without the participants of fold k, and made their maps
+`*_space-T1w_desc-outoffold_PSRmap`. These maps are synthetic, not measured. The scores compare them
+with the measured maps inside the brain on the 1 mm grid; one line per unit is in
+`group_scores.tsv`.
+
+| fold | units | mean ± SD over its participants |
+|---|---|---|
+{table}
+
+**All {scored} units that have scores: {all}** (draws averaged in each map: {draws}).
+
+- PSNR, SSIM and MSE: of both maps divided by the 99.5th percentile of the measured one and clipped
+  to [0, 1], over the voxels of the brain; SSIM with a Gaussian window of 1.5 voxels SD.
+- MAE: percentage points of PSR, unscaled.
+- `final`, where it is listed, was trained on all units: it has no score of its own. Never compare
+  its maps with the measured maps of these participants.
+
+Models here: {models}. Each has a model card in `docs/README.md`; use one with
+`demist … participant --model <folder>`.
+"""

@@ -1,0 +1,52 @@
+"""The group level with its real training, a few updates of each stage."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import subprocess
+
+import pytest
+from running import COMMAND
+
+from demist_app.model.bundle import load_bundle
+from demist_app.model.presets import load_preset
+
+
+@pytest.fixture
+def preset(tmp_path):
+    """The preset `tiny` with four updates a stage."""
+    content = load_preset('tiny').as_dict()
+    for field in dataclasses.fields(load_preset('tiny').training):
+        if isinstance(stage := content['training'][field.name], dict):
+            stage |= {'updates': 4, 'patch': 32}
+    content['training'] |= {'validate_every': 2, 'adversarial_start': 2, 'latent_versions': 1}
+    path = tmp_path / 'few.json'
+    path.write_text(json.dumps(content | {'name': 'few'}))
+    return path
+
+
+@pytest.mark.slow
+def test_folds_final_model_and_scores(phantom, tmp_path, preset):
+    out, work = tmp_path / 'out', tmp_path / 'work'
+    command = [
+        *COMMAND, str(phantom), str(out), 'group', '-w', str(work), '--preset', str(preset),
+        '--n-splits', '2', '--n-samples', '2', '--sloppy', '--nprocs', '2', '--omp-nthreads', '1',
+        '--device', 'cpu',
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, env=os.environ, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = ('fold-1', 'fold-2', 'final')
+    bundles = [load_bundle(out / 'models' / name) for name in names]
+    assert {bundle.metadata['network'] for bundle in bundles} == {'demist'}
+    assert len({bundle.sha256 for bundle in bundles}) == 3
+    with (out / 'group_scores.tsv').open() as file:
+        rows = list(csv.DictReader(file, delimiter='\t'))
+    assert len(rows) == 4
+    assert all(math.isfinite(float(row['psnr'])) for row in rows)
+    assert {row['draws'] for row in rows} == {'2'}
+    for stage in ('1a-psr', '2-conditional'):
+        assert (work / 'demist_group' / 'final' / stage / 'facts.json').exists()
