@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTICIPANTS ?= 2
 
-.PHONY: demo test lint image linear bench clean
+.PHONY: demo demo-training small test lint image linear bench clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -15,6 +15,19 @@ demo: .venv/installed
 	$(BIN)/demist-phantom demo/bids --participants $(PARTICIPANTS) --sessions 1 --seed 1
 	$(BIN)/demist demo/bids demo/demist participant -w demo/work
 	@echo "Open a report:"; ls $(CURDIR)/demo/demist/sub-*.html
+
+# Three folds and a final model of the smallest size, on six phantoms of 2 mm
+demo-training: .venv/installed
+	test -d demo/cohort || $(BIN)/demist-phantom demo/cohort --participants 6 --resolution 2 --seed 2 --nprocs 2
+	$(BIN)/demist demo/cohort demo/demist-trained group -w demo/training-work --n-splits 3 --preset tiny \
+	    --n-samples 2
+	$(BIN)/demist-model info demo/demist-trained/models/final
+
+# A diffusion model from nothing but phantoms; the same again goes on
+small: .venv/installed
+	$(BIN)/python -m demist_app.training.phantoms build/small/store --heads 128 --nprocs 2
+	$(BIN)/python -m demist_app.training.shipped build/small/store build/small/work build/small/small \
+	    --threads 2 --workers 1
 
 lint: .venv/installed
 	$(BIN)/ruff check
