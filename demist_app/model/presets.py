@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 STREAMS = ('semantic', 'spatial', 'adaptive')
+CHOICES = {
+    'prediction': ('epsilon', 'x0', 'v'),
+    'sampler': ('ddpm', 'ddim', 'dpmpp_2m'),
+}
 
 
 class PresetError(ValueError):
@@ -220,6 +224,12 @@ class Preset:
             raise PresetError(
                 f'unknown stream {", ".join(sorted(unknown))}: choose from {", ".join(STREAMS)}'
             )
+        for field, choices in CHOICES.items():
+            if (chosen := getattr(self.diffusion, field)) not in choices:
+                raise PresetError(
+                    f'preset {self.name}: unknown {field} {chosen!r}: '
+                    f'choose from {", ".join(choices)}'
+                )
         if self.streams.token_channels % 6:
             raise PresetError(
                 f'preset {self.name}: token_channels must be a multiple of 6 '

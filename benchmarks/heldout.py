@@ -1,0 +1,169 @@
+"""Compare models on phantoms nobody was trained on: ``make heldout`` runs all of it.
+
+Every model's maps against the measured-like PSR inside the true brain, and the mean PSR of every
+lesion against the truth. Gradient boosting with context is fitted here, on the phantoms `linear`
+was fitted on, which have the protocols of the held-out ones: a competitor that knows the scanner.
+Prints Markdown.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from demist_app.evaluation.metrics import score
+from demist_app.training.linear import Example, examples
+
+SMALLEST_LESION = 27  # voxels of 1 mm
+VOXELS = 60_000  # of each phantom, for the boosting
+PSR_MAX = 25.0
+COLUMNS = (
+    'PSNR (dB)', 'SSIM', 'MAE (pp)', 'lesion r', 'lesion CCC', 'lesion bias (pp)', 'lesions',
+)  # fmt: skip
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out phantom: measured map, truth, brain and lesions."""
+
+    name: str
+    folder: Path
+    measured: Map
+    truth: Map
+    fit: Map
+    retest: Map
+    mask: NDArray[np.bool_]
+    lesions: NDArray[np.bool_]
+
+
+def load(path: Path) -> Map:
+    """Read an image."""
+    return nb.as_closest_canonical(nb.load(path)).get_fdata(dtype=np.float32)
+
+
+def cases(bids: Path) -> Iterator[Case]:
+    """Yield the held-out phantoms."""
+    for path in sorted((bids / 'derivatives' / 'qmt').glob('sub-*/**/*_desc-qmt_PSRmap.nii.gz')):
+        name = path.name.split('_space-')[0]
+        below = path.parent.relative_to(bids / 'derivatives' / 'qmt')
+        stem = f'{bids}/derivatives/phantom/{below}/{name}'
+        maps = [
+            load(Path(f'{stem}_space-T1w_desc-{k}_PSRmap.nii.gz'))
+            for k in ('truth', 'fit', 'retest')
+        ]
+        mask = load(Path(f'{stem}_space-T1w_desc-brain_mask.nii.gz')) > 0
+        found = Path(f'{stem}_space-T1w_label-lesion_mask.nii.gz')
+        lesions = load(found) > 0 if found.exists() else np.zeros_like(mask)
+        yield Case(name, below, load(path), *maps, mask, lesions)
+
+
+def features(example: Example) -> Map:
+    """Neighbourhood of 3 × 3 × 3 voxels, means of 3 and 8 mm, and place, per voxel of the brain."""
+    mask = example.mask
+    columns = []
+    for image in example.images:
+        padded = np.pad(image, 1)
+        for shift in np.ndindex(3, 3, 3):
+            window = tuple(slice(s, s + n) for s, n in zip(shift, image.shape, strict=True))
+            columns.append(padded[window][mask])
+        columns += [ndimage.gaussian_filter(image, sigma)[mask] for sigma in (3.0, 8.0)]
+    voxels = np.argwhere(mask).astype(np.float32)
+    place = (voxels - voxels.mean(0)) / voxels.std(0)
+    return np.concatenate([np.stack(columns, axis=1), place], axis=1)
+
+
+def fit_boosting(training: Iterator[Example]) -> HistGradientBoostingRegressor:
+    """Fit gradient boosting on a sample of every phantom's voxels."""
+    rng = np.random.default_rng(0)
+    inputs, targets = [], []
+    for example in training:
+        rows = features(example)
+        chosen = rng.choice(len(rows), VOXELS, replace=False)
+        inputs.append(rows[chosen])
+        targets.append(np.clip(example.psr[example.mask][chosen], 0, PSR_MAX))
+    model = HistGradientBoostingRegressor(max_iter=300, max_leaf_nodes=63, random_state=0)
+    return model.fit(np.concatenate(inputs), np.concatenate(targets))
+
+
+def boosted_maps(
+    model: HistGradientBoostingRegressor, testing: Iterator[Example]
+) -> dict[str, Map]:
+    """Predict, on the grid of the T1w."""
+    maps = {}
+    for example in testing:
+        image = np.zeros(example.mask.shape, np.float32)
+        image[example.mask] = np.clip(model.predict(features(example)), 0, PSR_MAX)
+        maps[example.name] = image
+    return maps
+
+
+def concordance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Lin's concordance correlation coefficient (Biometrics 1989, 45:255)."""
+    covariance = np.mean((first - first.mean()) * (second - second.mean()))
+    shift = (first.mean() - second.mean()) ** 2
+    return float(2 * covariance / (first.var() + second.var() + shift))
+
+
+def row(name: str, maps: dict[str, Map], held_out: list[Case]) -> str:
+    """Score one model."""
+    scores = [score(maps[case.name], case.measured, case.mask) for case in held_out]
+    ours, theirs = [], []
+    for case in held_out:
+        labels, count = ndimage.label(case.lesions, np.ones((3, 3, 3)))
+        for lesion in range(1, count + 1):
+            inside = labels == lesion
+            if inside.sum() >= SMALLEST_LESION:
+                ours.append(maps[case.name][inside].mean())
+                theirs.append(case.truth[inside].mean())
+    first, second = np.array(ours, float), np.array(theirs, float)
+    table = np.array([(s.psnr, s.ssim, s.mae) for s in scores])
+    agreement = np.corrcoef(first, second)[0, 1], concordance(first, second)
+    cells = [
+        *(f'{m:.3f} ± {d:.3f}' for m, d in zip(table.mean(0), table.std(0, ddof=1), strict=True)),
+        *(f'{value:.3f}' for value in (*agreement, (first - second).mean())),
+        str(len(ours)),
+    ]
+    return f'| {name} | ' + ' | '.join(cells) + ' |'
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(prog='python benchmarks/heldout.py')
+    parser.add_argument('bids', type=Path, help='held-out phantoms')
+    parser.add_argument('outputs', nargs='+', help='NAME=FOLDER of each model’s demist output')
+    parser.add_argument(
+        '--training',
+        nargs=2,
+        type=Path,
+        metavar=('DEMIST', 'QMT'),
+        help='preprocessed phantoms and their measured maps, for the boosting',
+    )
+    options = parser.parse_args()
+    held_out = list(cases(options.bids))
+    named = dict(text.split('=', 1) for text in options.outputs)
+    columns = ('model', *COLUMNS)
+    print('| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')
+    for kind in ('fit', 'retest'):
+        print(row(f'*{kind}*', {c.name: getattr(c, kind) for c in held_out}, held_out))
+    for name, folder in named.items():
+        maps = {
+            c.name: load(Path(folder) / c.folder / f'{c.name}_space-T1w_desc-synth_PSRmap.nii.gz')
+            for c in held_out
+        }
+        print(row(name, maps, held_out), flush=True)
+    if options.training:
+        model = fit_boosting(examples(*options.training))
+        testing = examples(Path(next(iter(named.values()))), options.bids / 'derivatives' / 'qmt')
+        print(row('boosting with context', boosted_maps(model, testing), held_out))
+
+
+if __name__ == '__main__':
+    main()
