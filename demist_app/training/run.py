@@ -28,7 +28,7 @@ from demist_app.model.bundle import WEIGHTS as SAFETENSORS
 from demist_app.model.conditioned import Conditioned
 from demist_app.model.demist import Demist
 from demist_app.model.denoiser import build_backbone
-from demist_app.model.presets import Preset, StagePreset
+from demist_app.model.presets import STREAMS, Preset, StagePreset
 from demist_app.training.examples import Example
 from demist_app.training.fit import Machine, TrainingError, fit
 from demist_app.training.latents import LatentCache, LatentPatches
@@ -121,7 +121,7 @@ def train(
         if name == '1c-backbone' and backbone:
             continue
         past = _fingerprint(course, name, past)
-        folder = work / name
+        folder = stage_folder(work, name, preset)
         _claim(folder, past)
         if not (folder / FACTS).exists():
             _STEPS[name](course, folder)
@@ -129,6 +129,14 @@ def train(
             time.sleep(0.2)
         facts[name] = json.loads((folder / FACTS).read_text(encoding='utf-8'))
     return facts
+
+
+def stage_folder(work: Path, name: str, preset: Preset) -> Path:
+    """Where a stage keeps its own: ablations of streams share all folders but that of stage 2."""
+    active = preset.streams.active
+    if name == STAGES[-1] and set(active) != set(STREAMS):
+        name = '2-' + ('-'.join(active) or 'unconditional')
+    return work / name
 
 
 def assemble(preset: Preset, work: Path, until: str = STAGES[-1]) -> Demist:
@@ -144,7 +152,7 @@ def assemble(preset: Preset, work: Path, until: str = STAGES[-1]) -> Demist:
     """
     model = Demist(preset)
     for name in STAGES[: STAGES.index(until) + 1]:
-        path = work / name / WEIGHTS
+        path = stage_folder(work, name, preset) / WEIGHTS
         if not path.exists():  # with a pretrained backbone there is no stage 1c
             continue
         state = load_file(path)
