@@ -177,7 +177,7 @@ def fit(
         devices=machine.devices,
         num_nodes=machine.num_nodes,
         strategy=machine.strategy,
-        precision=_precision(stage, machine),
+        precision=precision(stage, machine),
         max_epochs=epochs,
         accumulate_grad_batches=budget.accumulate if stage.automatic_optimization else 1,
         gradient_clip_val=1.0 if stage.automatic_optimization else None,
@@ -270,8 +270,8 @@ def _moving_average(
         old.lerp_(new, 1 - decay)
 
 
-def _precision(stage: Stage, machine: Machine) -> Literal['bf16-mixed', '32-true']:
-    """Mixed precision where it pays and works.
+def precision(stage: Stage, machine: Machine) -> Literal['bf16-mixed', '32-true']:
+    """Choose mixed precision where it pays and works.
 
     On processors, torch 2.13 gives random weight gradients of bfloat16 convolutions over volumes
     that are two or three voxels wide.

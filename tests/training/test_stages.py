@@ -116,3 +116,20 @@ def test_noise_is_a_function_of_the_update(micro, model):
     first, again, other = (torch.randn(4, generator=stage.noise(k)) for k in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_narrow_feature_maps_are_trained_in_single_precision(micro, model):
+    """Torch 2.13 on processors: gradients of bfloat16 convolutions over 2 voxels are random."""
+    from dataclasses import replace
+
+    from demist_app.model.demist import bfloat16_pays
+    from demist_app.training.fit import Machine, precision
+
+    machine = Machine(accelerator='cpu')
+    stage = BackboneStage(micro, micro.training.backbone, 0, model.denoiser.backbone)
+    assert stage.narrowest == 2  # 32 mm, 8 latent voxels, two levels below
+    assert precision(stage, machine) == '32-true'
+    wide = replace(micro.training.backbone, patch=64)
+    stage = BackboneStage(micro, wide, 0, model.denoiser.backbone)
+    expected = 'bf16-mixed' if bfloat16_pays(machine.device) else '32-true'
+    assert precision(stage, machine) == expected
