@@ -38,12 +38,7 @@ class Demist(nn.Module):
         latent = preset.autoencoder.latent_channels
         self.psr = build_autoencoder(preset.autoencoder, 1)
         self.cond = build_autoencoder(preset.autoencoder, 2)
-        self.denoiser = Conditioned(
-            build_backbone(preset.denoiser, latent),
-            preset.streams,
-            latent,
-            float(preset.autoencoder.factor),
-        )
+        self.denoiser = add_streams(build_backbone(preset.denoiser, latent), preset)
         for name in ('psr', 'cond'):
             self.register_buffer(f'{name}_shift', torch.zeros(latent))
             self.register_buffer(f'{name}_scale', torch.ones(latent))
@@ -101,6 +96,14 @@ class Demist(nn.Module):
             {name: torch.from_numpy(t.astype(np.float32)) for name, t in tensors.items()}
         )
         return model.eval()
+
+
+def add_streams(backbone: nn.Module, preset: Preset) -> Conditioned:
+    """Put fresh streams on a backbone that has its final weights."""
+    autoencoder = preset.autoencoder
+    return Conditioned(
+        backbone, preset.streams, autoencoder.latent_channels, float(autoencoder.factor)
+    )
 
 
 def normalised(latent: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -236,29 +236,31 @@ def diffusion_loss(
     edge = clean.new_zeros(len(clean))
     places = torch.rand((len(clean), 3), generator=generator).tolist()
     crops = {
-        i: _crop(clean.shape[2:], places[i], weights.edge_crop)
+        i: crop_box(clean.shape[2:], places[i], weights.edge_crop)
         for i, step in enumerate(t.tolist())
         if step < weights.edge_max_step
     }
     if crops:
         chosen, factor = list(crops), psr.shape[-1] // clean.shape[-1]
         estimate = convert(prediction, noisy, alpha_bar, kind).clean
-        decoded = decode(torch.stack([_cut(estimate[i], crop, 1) for i, crop in crops.items()]))
-        truth = torch.stack([_cut(psr[i], crop, factor) for i, crop in crops.items()])
+        decoded = decode(torch.stack([cut(estimate[i], crop, 1) for i, crop in crops.items()]))
+        truth = torch.stack([cut(psr[i], crop, factor) for i, crop in crops.items()])
         edge[chosen] = alpha_bar.flatten()[chosen].to(edge) * edge_loss(decoded.to(truth), truth)
     terms['edge'] = edge.mean()
     return terms | {'loss': terms['noise'] + weights.diffusion_edge * terms['edge']}
 
 
-def _crop(shape: Sequence[int], place: Sequence[float], edge: int) -> list[tuple[int, int]]:
+def crop_box(shape: Sequence[int], place: Sequence[float], edge: int) -> list[tuple[int, int]]:
+    """Return where a crop starts and stops on each axis, `place` (0 to 1) of the way along it."""
     sizes = [min(edge, n) for n in shape]
     starts = [int(p * (n - size + 1)) for p, n, size in zip(place, shape, sizes, strict=True)]
     return [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-def _cut(volume: Tensor, crop: list[tuple[int, int]], factor: int) -> Tensor:
+def cut(volume: Tensor, crop: list[tuple[int, int]], factor: int) -> Tensor:
+    """Cut a crop out of the last three axes of a volume `factor` times as fine as the box."""
     x, y, z = (slice(factor * start, factor * stop) for start, stop in crop)
-    return volume[:, x, y, z]
+    return volume[..., x, y, z]
 
 
 def _difference(volume: Tensor, axis: int) -> Tensor:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from demist_app.model.demist import bfloat16_pays
 from demist_app.training.patches import Draws
-from demist_app.training.stages import Stage
+from demist_app.training.stages import CLIP, Stage
 
 LOGGER = logging.getLogger('demist')
 VALIDATION_BATCHES = 8
@@ -180,7 +180,7 @@ def fit(
         precision=precision(stage, machine),
         max_epochs=epochs,
         accumulate_grad_batches=budget.accumulate if stage.automatic_optimization else 1,
-        gradient_clip_val=1.0 if stage.automatic_optimization else None,
+        gradient_clip_val=CLIP if stage.automatic_optimization else None,
         logger=[
             CSVLogger(folder / 'log', name='csv'),
             TensorBoardLogger(folder / 'log', name='tensorboard'),

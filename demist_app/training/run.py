@@ -25,8 +25,7 @@ from demist_app.model.autoencoder import (
 from demist_app.model.backbone_bundle import read_backbone
 from demist_app.model.backbone_files import Pretrained, load_backbone
 from demist_app.model.bundle import WEIGHTS as SAFETENSORS
-from demist_app.model.conditioned import Conditioned
-from demist_app.model.demist import Demist
+from demist_app.model.demist import Demist, add_streams
 from demist_app.model.denoiser import build_backbone
 from demist_app.model.presets import STREAMS, Preset, StagePreset
 from demist_app.training.examples import Example
@@ -213,12 +212,7 @@ def _train_streams(course: Course, folder: Path) -> None:
         model.denoiser.backbone.load_state_dict(_pretrained(course).denoiser)
     torch.manual_seed(course.seed)
     # built anew: the spatial stream is a copy of the backbone, whose weights are known only now
-    model.denoiser = Conditioned(
-        model.denoiser.backbone,
-        preset.streams,
-        preset.autoencoder.latent_channels,
-        float(preset.autoencoder.factor),
-    )
+    model.denoiser = add_streams(model.denoiser.backbone, preset)
     budget = preset.training.conditional
     stage = ConditionalStage(preset, budget, course.seed, model)
     data = _latents(course, model, budget, with_psr=True)
@@ -274,7 +268,7 @@ def _latents(
 
 @torch.no_grad()
 def _statistics(course: Course, autoencoder: Autoencoder, key: str) -> dict[str, Tensor]:
-    """Mean per channel and one standard deviation of the latents of fixed patches."""
+    """Mean and standard deviation, per channel, of the latents of fixed patches."""
     budget = course.preset.training.psr_autoencoder
     patches = Patches(course.training, budget, course.preset.psr_scale, course.seed + 2)
     autoencoder.eval()

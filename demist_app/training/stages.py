@@ -22,6 +22,8 @@ from demist_app.model.losses import (
     alignment_loss,
     autoencoder_loss,
     build_discriminator,
+    crop_box,
+    cut,
     diffusion_loss,
     discriminator_loss,
 )
@@ -29,7 +31,7 @@ from demist_app.model.presets import Preset, StagePreset
 
 Batch = dict[str, Tensor]
 _WARM_UP = 0.05
-_CLIP = 1.0
+CLIP = 1.0
 
 
 class Stage(pl.LightningModule):
@@ -173,7 +175,7 @@ class AutoencoderStage(Stage):
     def _step(self, optimizer: Any, loss: Tensor, *, due: bool) -> None:
         self.manual_backward(loss / self.budget.accumulate)
         if due:
-            self.clip_gradients(optimizer, _CLIP, 'norm')
+            self.clip_gradients(optimizer, CLIP, 'norm')
             optimizer.step()
             optimizer.zero_grad()
 
@@ -233,34 +235,21 @@ class AlignmentStage(_Automatic):
         with torch.no_grad():
             z_psr = normalised(encode_mean(self.psr, psr), self.shift, self.scale)
         mu = encode_mean(self.cond, images)
-        z_crop, (image_crop, psr_crop) = self._crop(mu, (images, psr), generator)
-        weights = self.preset.losses
+        weights, factor = self.preset.losses, self.preset.autoencoder.factor
+        box = crop_box(mu.shape[2:], torch.rand(3, generator=generator).tolist(), weights.edge_crop)
+        z_crop = cut(mu, box, 1)
         terms = alignment_loss(
             normalised(mu, self.shift, self.scale).float(),
             z_psr.float(),
-            image_crop,
+            cut(images, box, factor),
             self.cond.decode(z_crop).float(),
             weights,
         )
         if weights.align_decoded:
-            decoded = functional.mse_loss(self.psr.decode(z_crop).float(), psr_crop)
+            decoded = functional.mse_loss(self.psr.decode(z_crop).float(), cut(psr, box, factor))
             terms['loss'] = terms['loss'] + weights.align_decoded * decoded
             terms['decoded'] = decoded
         return terms
-
-    def _crop(
-        self, latent: Tensor, volumes: tuple[Tensor, ...], generator: torch.Generator
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        factor, edge = self.preset.autoencoder.factor, self.preset.losses.edge_crop
-        places = torch.rand(3, generator=generator).tolist()
-        edges = [min(edge, n) for n in latent.shape[2:]]
-        starts = [
-            int(p * (n - e + 1)) for p, n, e in zip(places, latent.shape[2:], edges, strict=True)
-        ]
-        for axis, (start, size) in enumerate(zip(starts, edges, strict=True), start=2):
-            latent = latent.narrow(axis, start, size)
-            volumes = tuple(v.narrow(axis, factor * start, factor * size) for v in volumes)
-        return latent, volumes
 
 
 class _Diffusion(_Automatic):

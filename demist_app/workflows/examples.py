@@ -12,7 +12,6 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from bids_layout.names import bids_uri
 from bids_layout.pairing import Unit
 from demist_app.interfaces.examples import MeasuredToGrid, ScoreOutOfFold, WriteExample
-from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import ToNative
 from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
@@ -20,7 +19,7 @@ from demist_app.training.examples import Example, read_examples
 from demist_app.workflows.anatomical import anatomical_reference, init_anat_preproc_wf
 from demist_app.workflows.outputs import Sinks
 from demist_app.workflows.participant import unit_seed, workflow_name
-from demist_app.workflows.synthesis import init_synthesise_node
+from demist_app.workflows.synthesis import init_psr_metadata_node, init_synthesise_node
 
 OUT_OF_FOLD: dict[str, Any] = {'desc': 'outoffold', 'space': 'T1w', 'suffix': 'PSRmap'}
 """Entities of a map that a model made of a participant it was not trained on."""
@@ -156,22 +155,12 @@ def _init_out_of_fold_unit_wf(
         name='mean_to_native',
         mem_gb=1.0,
     )
-    metadata = pe.Node(
-        PSRMetadata(
-            t1w_source=reference,
-            flair_source=uri(unit.flair),
-            spatial_reference=reference,
-            model={
-                'Name': bundle.name,
-                'Version': str(bundle.metadata['version']),
-                'SHA256': bundle.sha256,
-            },
-            seed=seed,
-            device=device,
-        ),
-        name='psr_metadata',
-        mem_gb=0.2,
-    )
+    sources = {
+        't1w_source': reference,
+        'flair_source': uri(unit.flair),
+        'spatial_reference': reference,
+    }
+    metadata = init_psr_metadata_node(sources, bundle=bundle, seed=seed, device=device)
     score = pe.Node(
         ScoreOutOfFold(
             measured=files['psr'],

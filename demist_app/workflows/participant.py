@@ -13,13 +13,13 @@ from bids_layout.names import bids_uri, derivative_path, summary_path
 from bids_layout.pairing import Unit
 from demist_app import __version__
 from demist_app.imaging.templates import Template
-from demist_app.interfaces.metadata import AnatMetadata, PSRMetadata, Summarise
+from demist_app.interfaces.metadata import AnatMetadata, Summarise
 from demist_app.interfaces.report import WriteReport
 from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
 from demist_app.workflows.anatomical import anatomical_reference, init_anat_preproc_wf
 from demist_app.workflows.outputs import init_anat_outputs_wf, init_psr_outputs_wf
-from demist_app.workflows.synthesis import init_synthesis_wf, map_kinds
+from demist_app.workflows.synthesis import init_psr_metadata_node, init_synthesis_wf, map_kinds
 from demist_app.workflows.template import init_template_wf
 
 PREAMBLE = """
@@ -158,20 +158,7 @@ def _connect_synthesis(
     synthesis = init_synthesis_wf(bundle=bundle, settings=settings, seed=seed, device=device)
     kinds = map_kinds(bundle, settings)
     outputs = init_psr_outputs_wf(unit=unit, settings=settings, kinds=kinds)
-    metadata = pe.Node(
-        PSRMetadata(
-            **sources,
-            model={
-                'Name': bundle.name,
-                'Version': str(bundle.metadata['version']),
-                'SHA256': bundle.sha256,
-            },
-            seed=seed,
-            device=device,
-        ),
-        name='psr_metadata',
-        mem_gb=0.2,
-    )
+    metadata = init_psr_metadata_node(sources, bundle=bundle, seed=seed, device=device)
     templates = [space for space in settings.processing.output_spaces if space != 'T1w']
     done = pe.Node(niu.Merge(1 + len(templates), ravel_inputs=True), name='psr_done', mem_gb=0.2)
     fields = ['grid_t1w', 'grid_flair', 'grid_mask', 'grid_tissue', 'mask']

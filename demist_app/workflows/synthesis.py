@@ -1,9 +1,12 @@
 """From normalised scans to PSR maps in the space of the T1w."""
 
+from collections.abc import Mapping
+
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise, ToNative
 from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
@@ -37,6 +40,26 @@ def init_synthesise_node(*, bundle: Bundle, settings: Settings, seed: int, devic
         name='synthesise',
         mem_gb=memory_gb,
         n_procs=execution.omp_nthreads,
+    )
+
+
+def init_psr_metadata_node(
+    sources: Mapping[str, str], *, bundle: Bundle, seed: int, device: str
+) -> pe.Node:
+    """Build the step that writes the maps' sidecars; `sources` names the scans they come from."""
+    return pe.Node(
+        PSRMetadata(
+            **sources,
+            model={
+                'Name': bundle.name,
+                'Version': str(bundle.metadata['version']),
+                'SHA256': bundle.sha256,
+            },
+            seed=seed,
+            device=device,
+        ),
+        name='psr_metadata',
+        mem_gb=0.2,
     )
 
 
