@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTICIPANTS ?= 2
 
-.PHONY: demo demo-training small test lint image linear bench clean
+.PHONY: demo demo-training small test lint image linear bench heldout clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -37,21 +37,37 @@ lint: .venv/installed
 test: lint .cache/pybids
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# The shipped linear model, from nothing
-linear: .venv/installed
-	test -d build/linear/bids || $(BIN)/demist-phantom build/linear/bids --participants 10 --seed 100 --nprocs 2
-	$(BIN)/demist build/linear/bids build/linear/demist participant -w build/linear/work --anat-only \
+# Ten phantoms of two sites to fit on, six others to judge on
+build/linear/bids: | .venv/installed
+	$(BIN)/demist-phantom $@ --participants 10 --seed 100 --nprocs 2
+
+build/bench/bids: | .venv/installed
+	$(BIN)/demist-phantom $@ --participants 6 --seed 7 --nprocs 2
+
+build/linear/demist: | build/linear/bids
+	$(BIN)/demist build/linear/bids $@ participant -w build/linear/work --anat-only \
 	    -d phantom=build/linear/bids/derivatives/phantom
+
+# The shipped linear model, from nothing
+linear: build/linear/demist
 	$(BIN)/python -m demist_app.training.linear build/linear/demist \
 	    build/linear/bids/derivatives/qmt demist_app/data/bundles/linear --training-data \
 	    '10 digital phantoms (demist-phantom --participants 10 --seed 100): 2 sites at 3 T, patients and controls'
 
-# Six held-out phantoms: quality, time and memory
-bench: .venv/installed
-	test -d build/bench/bids || $(BIN)/demist-phantom build/bench/bids --participants 6 --seed 7 --nprocs 2
+# Time and memory
+bench: build/bench/bids
 	$(BIN)/demist build/bench/bids build/bench/demist participant -w build/bench/work --clean-workdir \
 	    --resource-monitor
 	$(BIN)/python benchmarks/participant.py build/bench/demist --phantom build/bench/bids
+
+# How good the shipped models are on phantoms they were not trained on
+heldout: build/bench/bids build/linear/demist
+	for model in linear small; do \
+	    $(BIN)/demist build/bench/bids build/heldout/$$model participant -w build/heldout/work \
+	        --model $$model || exit; \
+	done
+	$(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/heldout/linear \
+	    small=build/heldout/small --training build/linear/demist build/linear/bids/derivatives/qmt
 
 # pybids' own test data sets, which its wheel leaves out
 .cache/pybids: | .venv/installed

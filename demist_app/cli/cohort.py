@@ -9,7 +9,7 @@ from bids_layout.dataset import GENERATOR
 from bids_layout.pairing import Pairing, Skipped, Unit, find_units
 from bids_layout.participants import groups
 from bids_layout.query import index
-from demist_app.model.presets import STREAMS, Preset, PresetError, load_preset
+from demist_app.model.presets import Preset, PresetError, load_preset
 from demist_app.settings import Settings, SettingsError, Training
 from demist_app.training.examples import Example
 from demist_app.training.folds import FoldError, Splits, assign, check, read, settle
@@ -110,10 +110,7 @@ def choose_preset(training: Training) -> Preset:
         If there is no such preset or stream.
     """
     preset = load_preset(training.preset)
-    if not training.streams:
-        return preset
-    ordered = sorted(training.streams, key=(*STREAMS, *training.streams).index)
-    return replace(preset, streams=replace(preset.streams, active=tuple(ordered)))
+    return preset.with_streams(training.streams) if training.streams else preset
 
 
 def _pair(

@@ -20,7 +20,9 @@ from demist_app.engine.failures import Failure
 from demist_app.interfaces.report import write_unit_report
 from demist_app.model.bundle import Bundle
 from demist_app.settings import Settings
+from demist_app.workflows.outputs import MAPS
 from demist_app.workflows.participant import init_demist_wf, workflow_name
+from demist_app.workflows.synthesis import map_kinds
 
 if TYPE_CHECKING:
     from niworkflows.engine.workflows import LiterateWorkflow
@@ -95,6 +97,7 @@ class Execution:
             # a report speaks of one run: what an earlier one showed must not appear in it
             summary = summary_path(settings.inputs.out_dir, unit)
             shutil.rmtree(summary.parent, ignore_errors=True)
+            self._remove_old_maps(unit)
         progress = follow(self.workflow, self.labels, self.console)
         self.console.print(
             f'demist {__version__}: {len(self.labels)} unit(s), {execution.nprocs} processor(s), '
@@ -109,6 +112,17 @@ class Execution:
             raise
         stopped = bool(failures) and execution.stop_on_first_crash
         return self._close(self._outcomes(progress, failures, interrupted=stopped))
+
+    def _remove_old_maps(self, unit: Unit) -> None:
+        """Remove what this run does not make, lest it stand beside another run's mean."""
+        if self.settings.processing.anat_only:
+            return
+        names = {'space': 'T1w', 'suffix': 'PSRmap'}
+        for kind in set(MAPS) - set(map_kinds(self.bundle, self.settings)):
+            path = derivative_path(self.settings.inputs.out_dir, unit, desc=MAPS[kind], **names)
+            prefix, rest = path.name.split('_space-T1w')
+            for old in path.parent.glob(f'{prefix}_space-*{rest.split(".")[0]}.*'):
+                old.unlink()
 
     def _outcomes(
         self, progress: RunProgress, failures: Sequence[Failure], *, interrupted: bool

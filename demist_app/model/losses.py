@@ -6,6 +6,7 @@ customary weights, 1e-7 and the like, belong to.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -236,30 +237,67 @@ def diffusion_loss(
     edge = clean.new_zeros(len(clean))
     places = torch.rand((len(clean), 3), generator=generator).tolist()
     crops = {
-        i: crop_box(clean.shape[2:], places[i], weights.edge_crop)
+        i: Crop.at(places[i], clean.shape[2:], weights)
         for i, step in enumerate(t.tolist())
         if step < weights.edge_max_step
     }
     if crops:
         chosen, factor = list(crops), psr.shape[-1] // clean.shape[-1]
         estimate = convert(prediction, noisy, alpha_bar, kind).clean
-        decoded = decode(torch.stack([cut(estimate[i], crop, 1) for i, crop in crops.items()]))
-        truth = torch.stack([cut(psr[i], crop, factor) for i, crop in crops.items()])
+        decoded = decode(torch.stack([crop.latent(estimate[i]) for i, crop in crops.items()]))
+        decoded = crops[chosen[0]].decoded(decoded, factor)  # all crops have the same margin
+        truth = torch.stack([crop.image(psr[i], factor) for i, crop in crops.items()])
         edge[chosen] = alpha_bar.flatten()[chosen].to(edge) * edge_loss(decoded.to(truth), truth)
     terms['edge'] = edge.mean()
     return terms | {'loss': terms['noise'] + weights.diffusion_edge * terms['edge']}
 
 
-def crop_box(shape: Sequence[int], place: Sequence[float], edge: int) -> list[tuple[int, int]]:
-    """Return where a crop starts and stops on each axis, `place` (0 to 1) of the way along it."""
-    sizes = [min(edge, n) for n in shape]
-    starts = [int(p * (n - size + 1)) for p, n, size in zip(place, shape, sizes, strict=True)]
-    return [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+@dataclass(frozen=True)
+class Crop:
+    """Part of a latent that is decoded to be compared, but for a margin.
+
+    Decoders pad with zeros, so that a crop's own border decodes to something else than the same
+    place in a whole brain does (2 percentage points of PSR less, in the `small` preset): what is
+    compared there teaches the encoder to make up for a border that is not there.
+
+    Attributes
+    ----------
+    box : tuple of (int, int)
+        Where the decoded part starts and stops on each axis.
+    margin : tuple of int
+        Latent voxels at both ends of each axis that are not compared.
+    """
+
+    box: tuple[tuple[int, int], ...]
+    margin: tuple[int, ...]
+
+    @classmethod
+    def at(cls, place: Sequence[float], shape: Sequence[int], weights: LossPreset) -> 'Crop':
+        """Put a crop `place` (0 to 1) of the way along each axis of a latent."""
+        sizes = [min(weights.edge_crop + 2 * weights.edge_margin, n) for n in shape]
+        starts = [int(p * (n - size + 1)) for p, n, size in zip(place, shape, sizes, strict=True)]
+        return cls(
+            tuple((start, start + size) for start, size in zip(starts, sizes, strict=True)),
+            tuple(min(weights.edge_margin, (size - 1) // 2) for size in sizes),
+        )
+
+    def latent(self, volume: Tensor) -> Tensor:
+        """Cut out what is decoded; `volume` has any axes before the last three."""
+        return _cut(volume, self.box, 1)
+
+    def decoded(self, image: Tensor, factor: int) -> Tensor:
+        """Cut the margin off what was decoded, `factor` times as fine."""
+        ends = [(m, hi - lo - m) for (lo, hi), m in zip(self.box, self.margin, strict=True)]
+        return _cut(image, ends, factor)
+
+    def image(self, volume: Tensor, factor: int) -> Tensor:
+        """Cut what `decoded` is compared with out of a whole image."""
+        ends = [(lo + m, hi - m) for (lo, hi), m in zip(self.box, self.margin, strict=True)]
+        return _cut(volume, ends, factor)
 
 
-def cut(volume: Tensor, crop: list[tuple[int, int]], factor: int) -> Tensor:
-    """Cut a crop out of the last three axes of a volume `factor` times as fine as the box."""
-    x, y, z = (slice(factor * start, factor * stop) for start, stop in crop)
+def _cut(volume: Tensor, box: Sequence[tuple[int, int]], factor: int) -> Tensor:
+    x, y, z = (slice(factor * start, factor * stop) for start, stop in box)
     return volume[..., x, y, z]
 
 

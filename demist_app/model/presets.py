@@ -4,7 +4,8 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,9 @@ class LossPreset:
     edge_max_step : int
         The edge term of equation 2 is computed for t below this.
     edge_crop : int
-        Edge, in latent voxels, of the crops that are decoded in stages 1b and 2.
+        Edge, in latent voxels, of the crops that are compared after decoding in stages 1b and 2.
+    edge_margin : int
+        Latent voxels decoded around each crop, and not compared.
     """
 
     kl: float = 1e-7
@@ -135,6 +138,7 @@ class LossPreset:
     diffusion_edge: float = 0.1
     edge_max_step: int = 250
     edge_crop: int = 8
+    edge_margin: int = 2
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,17 @@ class Preset:
                     f'preset {self.name}: {name} has patches of many sizes (patch_min), which do '
                     'not fit into one batch: set "batch" to 1 and raise "accumulate"'
                 )
+
+    def with_streams(self, streams: Sequence[str]) -> 'Preset':
+        """Return this preset with these streams alone, in the order of `STREAMS`.
+
+        Raises
+        ------
+        PresetError
+            If one is unknown.
+        """
+        ordered = sorted(streams, key=(*STREAMS, *streams).index)
+        return replace(self, streams=replace(self.streams, active=tuple(ordered)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `Preset.from_dict` takes."""

@@ -307,8 +307,8 @@ def _fingerprint(course: Course, name: str, past: str) -> str:
         ],
         '1b': [
             training['alignment'],
-            losses['edge_crop'],
             [losses[k] for k in ('align', 'align_reconstruction', 'align_decoded')],
+            [losses[k] for k in ('edge_crop', 'edge_margin')],
         ],
         '1c': [
             preset['denoiser'],
@@ -320,7 +320,7 @@ def _fingerprint(course: Course, name: str, past: str) -> str:
             preset['streams'],
             training['conditional'],
             training['lora_learning_rate'],
-            [losses[k] for k in ('diffusion_edge', 'edge_max_step', 'edge_crop')],
+            [losses[k] for k in ('diffusion_edge', 'edge_max_step', 'edge_crop', 'edge_margin')],
             # with a pretrained backbone, no stage before has taken these in
             [preset['denoiser'], diffusion['prediction'], diffusion['steps']],
         ],

@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument('store', type=Path, help='training examples')
     parser.add_argument('work', type=Path, help='checkpoints and logs; the same again goes on')
     parser.add_argument('out', type=Path, help='bundle to write; its name becomes the model’s')
-    parser.add_argument('--preset', default='small')
+    parser.add_argument('--preset', default='small', help='name or JSON file')
+    parser.add_argument('--streams', help='of these streams only, e.g. semantic,adaptive')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--metrics', type=Path, help='JSON of what the model was measured to do')
     parser.add_argument('--threads', type=int, default=1)
@@ -34,6 +35,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format='%(asctime)s %(message)s')
     preset = load_preset(options.preset)
+    if options.streams:
+        preset = preset.with_streams(options.streams.split(','))
     examples = read_examples(options.store)
     machine = Machine(threads=options.threads, workers=options.workers)
     stages = train(

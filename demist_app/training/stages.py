@@ -18,12 +18,11 @@ from demist_app.model.demist import Demist, normalised
 from demist_app.model.denoiser import denoise
 from demist_app.model.diffusion import add_noise, scaled_linear
 from demist_app.model.losses import (
+    Crop,
     Terms,
     alignment_loss,
     autoencoder_loss,
     build_discriminator,
-    crop_box,
-    cut,
     diffusion_loss,
     discriminator_loss,
 )
@@ -236,17 +235,18 @@ class AlignmentStage(_Automatic):
             z_psr = normalised(encode_mean(self.psr, psr), self.shift, self.scale)
         mu = encode_mean(self.cond, images)
         weights, factor = self.preset.losses, self.preset.autoencoder.factor
-        box = crop_box(mu.shape[2:], torch.rand(3, generator=generator).tolist(), weights.edge_crop)
-        z_crop = cut(mu, box, 1)
+        crop = Crop.at(torch.rand(3, generator=generator).tolist(), mu.shape[2:], weights)
+        z_crop = crop.latent(mu)
         terms = alignment_loss(
             normalised(mu, self.shift, self.scale).float(),
             z_psr.float(),
-            cut(images, box, factor),
-            self.cond.decode(z_crop).float(),
+            crop.image(images, factor),
+            crop.decoded(self.cond.decode(z_crop).float(), factor),
             weights,
         )
         if weights.align_decoded:
-            decoded = functional.mse_loss(self.psr.decode(z_crop).float(), cut(psr, box, factor))
+            ours = crop.decoded(self.psr.decode(z_crop).float(), factor)
+            decoded = functional.mse_loss(ours, crop.image(psr, factor))
             terms['loss'] = terms['loss'] + weights.align_decoded * decoded
             terms['decoded'] = decoded
         return terms

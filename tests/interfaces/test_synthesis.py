@@ -4,33 +4,14 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from nipype.interfaces.base import isdefined
 
 from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise
-from demist_app.model.bundle import BundleError, find_bundle, load_bundle, write_bundle
-from demist_app.model.demist import Demist
-from demist_app.model.presets import load_preset
+from demist_app.model.bundle import BundleError
 from demist_app.model.synthesis import DiffusionPredictor
 
 SHAPE = (32, 32, 32)
-
-
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    """An untrained model."""
-    torch.manual_seed(0)
-    preset = load_preset('tiny')
-    metadata = {
-        'name': 'untrained',
-        'network': 'demist',
-        'version': '1',
-        'preset': preset.as_dict(),
-        'intensity_reference': load_bundle(find_bundle('linear')).metadata['intensity_reference'],
-    }
-    folder = tmp_path_factory.mktemp('models') / 'untrained'
-    return write_bundle(folder, metadata, Demist(preset).tensors(), '# card')
 
 
 @pytest.fixture(scope='module')
@@ -48,9 +29,9 @@ def scans(tmp_path_factory):
 
 
 @pytest.fixture
-def synthesise(bundle, scans, tmp_path):
+def synthesise(untrained, scans, tmp_path):
     def synthesise(**inputs):
-        settings = {'bundle': str(bundle.path), 'bundle_sha256': bundle.sha256} | inputs
+        settings = {'bundle': str(untrained.path), 'bundle_sha256': untrained.sha256} | inputs
         return Synthesise(**scans, **settings).run(cwd=str(tmp_path)).outputs
 
     return synthesise

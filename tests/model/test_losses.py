@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from demist_app.model.diffusion import PREDICTIONS, Schedule, add_noise, scaled_linear, target
 from demist_app.model.losses import (
+    Crop,
     alignment_loss,
     autoencoder_loss,
     build_discriminator,
@@ -28,6 +29,7 @@ WEIGHTS = LossPreset(
     diffusion_edge=11.0,
     edge_max_step=2,
     edge_crop=2,
+    edge_margin=0,
 )
 
 
@@ -175,7 +177,7 @@ def test_the_right_prediction_costs_nothing(kind):
 def test_edge_term_by_hand():
     # two steps, ᾱ = 0.81 and 0.25; only the first is below edge_max_step
     schedule = Schedule(torch.tensor([0.81, 0.25], dtype=torch.float64))
-    weights = LossPreset(diffusion_edge=11.0, edge_max_step=1, edge_crop=3)
+    weights = LossPreset(diffusion_edge=11.0, edge_max_step=1, edge_crop=3, edge_margin=0)
     clean, t = torch.zeros(2, 1, 5, 5, 5, dtype=torch.float64), torch.tensor([1, 0])
     prediction = ramp((0, 0, 6), (5, 5, 5)).expand(2, 1, 5, 5, 5)
     terms = diffusion_loss(
@@ -238,7 +240,7 @@ def test_noisy_samples_are_not_decoded_and_crops_do_not_depend_on_t():
 
 def test_a_patch_smaller_than_the_crop_is_decoded_whole():
     clean = normal(6, 1, 1, 4, 2, 4)
-    weights = LossPreset(edge_crop=3)
+    weights = LossPreset(edge_crop=3, edge_margin=0)
     seen = []
     diffusion(
         clean,
@@ -265,3 +267,40 @@ def test_without_a_map_there_is_no_edge_term():
     terms = diffusion(clean + 3, clean, 0 * clean, t, 'x0', psr=None, decode=None)
     assert terms.keys() == {'noise', 'loss'}
     assert terms['loss'] == terms['noise'] == pytest.approx(9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.floats(0, 1)] * 3),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+def test_a_crop_decodes_to_what_the_whole_does_at_its_place(shape, place, edge, margin):
+    """The border of a crop is no border of the brain: nothing near it is compared."""
+    crop = Crop.at(place, shape, LossPreset(edge_crop=edge, edge_margin=margin))
+    latent = normal(11, 2, 1, *shape)
+
+    def decode(z):  # sees `margin` latent voxels around its own, and zeros beyond the border
+        padded = functional.pad(z + 5, (margin,) * 6)
+        return upsample(functional.avg_pool3d(padded, 2 * margin + 1, stride=1))
+
+    ours = crop.decoded(decode(crop.latent(latent)), 2)
+    theirs = crop.image(decode(latent), 2)
+    assert ours.shape == theirs.shape
+    assert all(n >= 2 for n in ours.shape[2:])
+    if all(n >= edge + 2 * margin for n in shape):
+        torch.testing.assert_close(ours, theirs)
+        assert ours.shape[2:] == (2 * edge,) * 3
+
+
+def test_the_edge_term_ignores_what_a_decoder_does_at_the_border_of_a_crop():
+    clean, t = normal(12, 2, 1, 9, 9, 9), torch.zeros(2, dtype=torch.int64)
+
+    def decode(latent):
+        spoilt = torch.full_like(latent, 1e3)
+        spoilt[..., 1:-1, 1:-1, 1:-1] = latent[..., 1:-1, 1:-1, 1:-1]
+        return upsample(spoilt)
+
+    weights = LossPreset(edge_crop=3, edge_margin=1)
+    assert diffusion(clean, clean, 0 * clean, t, 'x0', weights, decode=decode)['edge'] == 0

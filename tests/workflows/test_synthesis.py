@@ -5,24 +5,11 @@ from pathlib import Path
 import pytest
 
 from bids_layout.pairing import Unit
-from demist_app.model.bundle import find_bundle, load_bundle, write_bundle
-from demist_app.model.demist import Demist
+from demist_app.model.bundle import find_bundle, load_bundle
 from demist_app.model.memory import predicted_gb
-from demist_app.model.presets import load_preset
 from demist_app.settings import Execution, Inputs, Processing, Settings
 from demist_app.workflows.participant import init_unit_wf
 from demist_app.workflows.synthesis import init_synthesis_wf
-
-
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    preset = load_preset('tiny')
-    metadata = {
-        'name': 'untrained', 'network': 'demist', 'version': '1', 'preset': preset.as_dict(),
-        'description': 'a model.', 'training_data': 'nothing',
-    }  # fmt: skip
-    folder = tmp_path_factory.mktemp('models') / 'untrained'
-    return write_bundle(folder, metadata, Demist(preset).tensors(), '# card')
 
 
 @pytest.fixture
@@ -38,24 +25,24 @@ def settings(tmp_path):
     return settings
 
 
-def node(bundle, settings):
-    workflow = init_synthesis_wf(bundle=bundle, settings=settings, seed=1, device='cpu')
+def node(untrained, settings):
+    workflow = init_synthesis_wf(bundle=untrained, settings=settings, seed=1, device='cpu')
     return workflow.get_node('synthesise')
 
 
-def test_the_step_gets_what_it_asks_for(bundle, settings):
-    step = node(bundle, settings())
-    assert step.mem_gb == predicted_gb(bundle)
+def test_the_step_gets_what_it_asks_for(untrained, settings):
+    step = node(untrained, settings())
+    assert step.mem_gb == predicted_gb(untrained)
     assert step.inputs.memory_gb == 16
     assert step.n_procs == step.inputs.num_threads == 3
-    assert node(bundle, settings(memory_gb=1.5)).mem_gb == 1.5
+    assert node(untrained, settings(memory_gb=1.5)).mem_gb == 1.5
 
 
 @pytest.mark.parametrize(
     ('model', 'n', 'there'), [('', 1, False), ('', 2, True), ('linear', 1, True)]
 )
-def test_only_a_single_draw_has_no_map_of_the_sd(bundle, settings, model, n, there):
-    chosen = load_bundle(find_bundle('linear')) if model else bundle
+def test_only_a_single_draw_has_no_map_of_the_sd(untrained, settings, model, n, there):
+    chosen = load_bundle(find_bundle('linear')) if model else untrained
     asked = settings(n)
     asked.inputs.out_dir.mkdir()
     stem = asked.inputs.bids_dir / 'sub-01' / 'anat' / 'sub-01'
@@ -76,11 +63,11 @@ def test_only_a_single_draw_has_no_map_of_the_sd(bundle, settings, model, n, the
     assert names & spread == (spread if there else set())
 
 
-def test_the_methods_say_how_it_was_sampled(bundle, settings):
+def test_the_methods_say_how_it_was_sampled(untrained, settings):
     def words(chosen, n):
         workflow = init_synthesis_wf(bundle=chosen, settings=settings(n), seed=1, device='cpu')
         return workflow.visit_desc()
 
-    assert 'the mean of 8 draws, sampled by dpmpp_2m in 4 steps.' in words(bundle, 8)
-    assert 'It is a single draw, sampled' in words(bundle, 1)
+    assert 'the mean of 8 draws, sampled by dpmpp_2m in 4 steps.' in words(untrained, 8)
+    assert 'It is a single draw, sampled' in words(untrained, 1)
     assert 'draw' not in words(load_bundle(find_bundle('linear')), 8)
