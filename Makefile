@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PARTICIPANTS ?= 2
+# Open MS Data as BIDS: also a real patient, where they are at hand
+REAL ?= ../shared/data/openms
 
 .PHONY: demo demo-training small test lint image linear bench heldout clean
 
@@ -14,7 +16,9 @@ PARTICIPANTS ?= 2
 demo: .venv/installed
 	$(BIN)/demist-phantom demo/bids --participants $(PARTICIPANTS) --sessions 1 --seed 1
 	$(BIN)/demist demo/bids demo/demist participant -w demo/work
-	@echo "Open a report:"; ls $(CURDIR)/demo/demist/sub-*.html
+	if test -d $(REAL); then $(BIN)/demist $(REAL) demo/real participant -w demo/work \
+	    --participant-label cross07 -d lesions=$(REAL)/derivatives/lesions; fi
+	@echo "Open a report:"; ls $(CURDIR)/demo/*/sub-*.html
 
 # Three folds and a final model of the smallest size, on six phantoms of 2 mm
 demo-training: .venv/installed
@@ -67,7 +71,7 @@ heldout: build/bench/bids build/linear/demist
 	        --model $$model || exit; \
 	done
 	$(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/heldout/linear \
-	    small=build/heldout/small --training build/linear/demist build/linear/bids/derivatives/qmt
+	    small=build/heldout/small --metrics build/heldout/metrics.json --training build/linear/demist build/linear/bids/derivatives/qmt
 
 # pybids' own test data sets, which its wheel leaves out
 .cache/pybids: | .venv/installed

@@ -1,15 +1,18 @@
 """Compare models on phantoms nobody was trained on: ``make heldout`` runs all of it.
 
-Every model's maps against the measured-like PSR inside the true brain, and the mean PSR of every
-lesion against the truth. Gradient boosting with context is fitted here, on the phantoms `linear`
+Every model's maps against the measured PSR inside the true brain, where what the estimated brain
+mask missed counts as 0, and the mean PSR of every lesion against the truth and against the measured
+map. Gradient boosting with context is fitted here, on the phantoms `linear`
 was fitted on, which have the protocols of the held-out ones: a competitor that knows the scanner.
 Prints Markdown.
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -23,9 +26,10 @@ from demist_app.training.linear import Example, examples
 SMALLEST_LESION = 27  # voxels of 1 mm
 VOXELS = 60_000  # of each phantom, for the boosting
 PSR_MAX = 25.0
+SCORES = ('PSNR', 'SSIM', 'MSE', 'MAE')
 COLUMNS = (
-    'PSNR (dB)', 'SSIM', 'MSE (1e-3)', 'MAE (pp)',
-    'lesion r', 'lesion CCC', 'lesion bias (pp)', 'lesions',
+    'PSNR (dB)', 'SSIM', 'MSE (1e-3)', 'MAE (pp)', 'lesions: r, true', 'CCC, true',
+    'bias, true (pp)', 'CCC, measured', 'bias, measured (pp)', 'n',
 )  # fmt: skip
 
 Map = NDArray[np.float32]
@@ -113,27 +117,55 @@ def concordance(first: NDArray[np.float64], second: NDArray[np.float64]) -> floa
     return float(2 * covariance / (first.var() + second.var() + shift))
 
 
-def row(name: str, maps: dict[str, Map], held_out: list[Case]) -> str:
-    """Score one model."""
-    scores = [score(maps[case.name], case.measured, case.mask) for case in held_out]
-    ours, theirs = [], []
-    for case in held_out:
-        labels, count = ndimage.label(case.lesions, np.ones((3, 3, 3)))
-        for lesion in range(1, count + 1):
-            inside = labels == lesion
-            if inside.sum() >= SMALLEST_LESION:
-                ours.append(maps[case.name][inside].mean())
-                theirs.append(case.truth[inside].mean())
-    first, second = np.array(ours, float), np.array(theirs, float)
-    # of maps in [0, 1]: the PSNR says it all
-    table = np.array([(s.psnr, s.ssim, 1e3 * 10 ** (-s.psnr / 10), s.mae) for s in scores])
-    agreement = np.corrcoef(first, second)[0, 1], concordance(first, second)
-    cells = [
-        *(f'{m:.3f} ± {d:.3f}' for m, d in zip(table.mean(0), table.std(0, ddof=1), strict=True)),
-        *(f'{value:.3f}' for value in (*agreement, (first - second).mean())),
-        str(len(ours)),
-    ]
-    return f'| {name} | ' + ' | '.join(cells) + ' |'
+@dataclass(frozen=True)
+class Result:
+    """How one model did."""
+
+    scores: NDArray[np.float64]
+    """One row per phantom, columns as in `SCORES`."""
+    lesions: NDArray[np.float64]
+    """One row per lesion: mean PSR synthetic, true and measured, percent."""
+
+    @classmethod
+    def of(cls, maps: dict[str, Map], held_out: list[Case]) -> 'Result':
+        """Score one model."""
+        rows, lesions = [], []
+        for case in held_out:
+            ours = maps[case.name]
+            found = score(ours, case.measured, case.mask)
+            # of maps in [0, 1], so that the PSNR holds it
+            rows.append((found.psnr, found.ssim, 10 ** (-found.psnr / 10), found.mae))
+            labels, count = ndimage.label(case.lesions, np.ones((3, 3, 3)))
+            for lesion in range(1, count + 1):
+                inside = labels == lesion
+                if inside.sum() >= SMALLEST_LESION:
+                    lesions.append([m[inside].mean() for m in (ours, case.truth, case.measured)])
+        return cls(np.array(rows), np.array(lesions, float))
+
+    def row(self, name: str) -> str:
+        """Return a row of the table."""
+        ours, true, measured = self.lesions.T
+        units = (self.scores * (1, 1, 1e3, 1)).T
+        cells = [
+            *(f'{values.mean():.3f} ± {values.std(ddof=1):.3f}' for values in units),
+            f'{np.corrcoef(ours, true)[0, 1]:.3f}',
+            *(
+                f'{value:.3f}'
+                for other in (true, measured)
+                for value in (concordance(ours, other), (ours - other).mean())
+            ),
+            str(len(ours)),
+        ]
+        return f'| {name} | ' + ' | '.join(cells) + ' |'
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a model card tells."""
+        columns = zip(SCORES, self.scores.T, strict=True)
+        return {
+            'metrics': {name: [values.mean(), values.std(ddof=1)] for name, values in columns},
+            'scored_on': f'this model, on {len(self.scores)} phantom scans held out '
+            '(`make heldout`)',
+        }
 
 
 def main() -> None:
@@ -148,23 +180,28 @@ def main() -> None:
         metavar=('DEMIST', 'QMT'),
         help='preprocessed phantoms and their measured maps, for the boosting',
     )
+    parser.add_argument('--metrics', type=Path, help='write the last model’s scores here, JSON')
     options = parser.parse_args()
     held_out = list(cases(options.bids))
     named = dict(text.split('=', 1) for text in options.outputs)
     columns = ('model', *COLUMNS)
     print('| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')
     for kind in ('fit', 'retest'):
-        print(row(f'*{kind}*', {c.name: getattr(c, kind) for c in held_out}, held_out))
+        maps = {c.name: getattr(c, kind) for c in held_out}
+        print(Result.of(maps, held_out).row(f'*{kind}*'))
     for name, folder in named.items():
         maps = {
             c.name: load(Path(folder) / c.folder / f'{c.name}_space-T1w_desc-synth_PSRmap.nii.gz')
             for c in held_out
         }
-        print(row(name, maps, held_out), flush=True)
+        result = Result.of(maps, held_out)
+        print(result.row(name), flush=True)
+        if options.metrics:
+            options.metrics.write_text(json.dumps(result.facts(), indent=2) + '\n', 'utf-8')
     if options.training:
         model = fit_boosting(examples(*options.training))
         testing = examples(Path(next(iter(named.values()))), options.bids / 'derivatives' / 'qmt')
-        print(row('boosting with context', boosted_maps(model, testing), held_out))
+        print(Result.of(boosted_maps(model, testing), held_out).row('boosting with context'))
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bids_layout.pairing import Unit
+from boilerplate.methods import write_citations
 from demist_app import __version__
 from demist_app.cli.aggregate import aggregate, join_what_is_there
 from demist_app.cli.cohort import Cohort, splits_path
@@ -34,6 +35,7 @@ from demist_app.workflows.crossvalidation import (
     train_stages,
 )
 from demist_app.workflows.examples import Prepared, init_examples_wf, init_out_of_fold_wf
+from demist_app.workflows.methods import describe_training
 from demist_app.workflows.participant import workflow_name
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class GroupRun:
         self.convoy = Convoy(cohort.settings)
         self.machine = _machine(cohort.settings)
         self._prepared: dict[Unit, Prepared] = {}
+        self._preprocessing = ''
         self._failed: dict[str, Outcome] = {}
         self._seconds: dict[str, float] = {}
 
@@ -110,6 +113,7 @@ class GroupRun:
         with self._alone():
             examples = self._prepare()
             splits = settle(splits_path(settings), examples, training.n_splits, seed)
+            self._describe()
         folds = [training.fold] if training.fold else range(1, splits.n_splits + 1)
         for fold in folds:
             self._cross_validate(fold_task(splits, examples, fold, seed), fold, splits)
@@ -140,6 +144,7 @@ class GroupRun:
         """Make the training examples; units that fail are left out."""
         settings, units = self.settings, self.cohort.units
         workflow = init_examples_wf(units=units, settings=settings, groups=self.cohort.groups)
+        self._preprocessing = workflow.get_node(workflow_name(units[0])).visit_desc()
         self._run(workflow, units)
         for unit in units:
             if unit.label not in self._failed:
@@ -147,6 +152,12 @@ class GroupRun:
                 for warning in (*unit.notes, *self._prepared[unit].warnings):
                     LOGGER.warning('%s: %s', unit.label, warning)
         return [prepared.example for prepared in self._prepared.values()]
+
+    def _describe(self) -> None:
+        """Describe the methods in ``models/CITATION.*``."""
+        units, training = list(self._prepared), self.settings.training
+        text = describe_training(self._preprocessing, self.cohort.preset, training, units)
+        write_citations(text, splits_path(self.settings).parent)
 
     def _cross_validate(self, task: Task, fold: int, splits: Splits) -> None:
         """Train one fold, synthesise the maps of its test units, and score them."""

@@ -94,7 +94,8 @@ def _lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield 'units', str(len(facts.get('training_units', ())) or '')
     yield 'early stopping', str(len(facts.get('validation_units', ())) or '')
     yield 'backbone', str(facts.get('backbone', ''))
-    yield 'out of fold', _scores(facts.get('metrics', {}))
+    yield 'scores', _scores(facts.get('metrics', {}))
+    yield 'scored', str(facts.get('scored_on', '')) if facts.get('metrics') else ''
     yield 'folder', str(bundle.path)
     yield 'card', str(bundle.path / CARD)
     yield 'weights', f'{(bundle.path / WEIGHTS).stat().st_size:,} bytes'

@@ -56,7 +56,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         parameters='\n'.join(f'| {k} | {n:,} |' for k, n in metadata['parameters'].items()),
         share=100 * metadata['trainable_share'],
         stages='\n'.join(_stage(name, facts) for name, facts in metadata['stages'].items()),
-        metrics=_metrics(metadata['metrics']),
+        metrics=_metrics(metadata['metrics'], metadata['scored_on']),
     )
 
 
@@ -67,7 +67,7 @@ def _stage(name: str, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _metrics(metrics: Mapping[str, Any]) -> str:
+def _metrics(metrics: Mapping[str, Any], scored_on: str) -> str:
     if not metrics:
         return (
             'None: this model was not scored. How models trained in the same way do on '
@@ -79,9 +79,8 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
         for name, (mean, sd) in metrics.items()
     )
     return (
-        'Out of fold: models trained in the same way, on participants they were not trained on; '
-        'mean ± SD over participants, inside the brain (definitions in '
-        '`demist_app.evaluation.metrics`).\n\n'
+        f'{scored_on[:1].upper()}{scored_on[1:]}; mean ± SD over scans, inside the brain '
+        '(definitions in `demist_app.evaluation.metrics`).\n\n'
         f'| metric | value |\n|---|---|\n{rows}\n'
     )
 

@@ -42,7 +42,8 @@ def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -
         - ``training_units``, ``validation_units``: `demist_app.training.examples.facts` of each
           example
         - ``intensity_reference``: `demist_app.model.intensities.reference` of the training scans
-        - ``metrics``: name to mean and SD out of fold; empty if there are none
+        - ``metrics``: name to mean and SD; empty if there are none
+        - ``scored_on`` (optional): of which models on which scans; by default, out of fold
         - ``training_data`` (optional): what the scans are, in words
         - anything else that shall be remembered, such as the fold.
     """
@@ -54,6 +55,8 @@ def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -
     metadata: dict[str, Any] = {
         'training_data': f'{len(units)} scans of {len(participants)} participants with measured '
         'PSR maps',
+        'scored_on': 'out of fold: models trained in the same way, on participants they were not '
+        'trained on',
         **facts,
         'name': out.name,
         'version': __version__,
@@ -97,8 +100,13 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _description(preset: Preset) -> str:
+def conditioning(preset: Preset) -> str:
+    """Say, with citations, how the denoiser is conditioned."""
     streams = [_STREAMS[stream] for stream in preset.streams.active]
     ways = ' and '.join([', '.join(streams[:-1]), streams[-1]] if len(streams) > 1 else streams)
-    conditioned = f'is conditioned on both images by {ways}' if ways else 'has no condition'
+    return f'is conditioned on both images by {ways}' if ways else 'has no condition'
+
+
+def _description(preset: Preset) -> str:
+    conditioned = conditioning(preset)
     return f'a 3D latent diffusion model [@demist; @ldm] whose frozen denoiser {conditioned}.'

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument('--preset', default='small', help='name or JSON file')
     parser.add_argument('--streams', help='of these streams only, e.g. semantic,adaptive')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--metrics', type=Path, help='JSON of what the model was measured to do')
+    parser.add_argument('--metrics', type=Path, help='what benchmarks/heldout.py found, JSON')
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--workers', type=int, default=0)
     options = parser.parse_args()
@@ -61,7 +61,8 @@ def main() -> None:
         'training_data': f'{len(examples)} digital phantom heads (PSR maps: noise-free), each '
         f'scanned by {len(examples[0].images)} random protocols and degraded at random; no scan '
         'of a person was used',
-        'metrics': json.loads(options.metrics.read_text()) if options.metrics else {},
+        'metrics': {},
+        **(json.loads(options.metrics.read_text('utf-8')) if options.metrics else {}),
     }
     bundle = export(options.work, preset, options.out, facts=described)
     print(f'{bundle.path}: sha256 {bundle.sha256}')

@@ -34,7 +34,7 @@ def arguments(bids: Path, folder: Path, *options: str) -> list[str]:
     """Return the command line of a quick run with outputs below `folder`."""
     return [
         *COMMAND, str(bids), str(folder / 'out'), 'participant', '-w', str(folder / 'work'),
-        '--sloppy', '--nprocs', '2', '--omp-nthreads', '1', *options,
+        '--sloppy', '--nprocs', '2', '--omp-nthreads', '1', '--model', 'linear', *options,
     ]  # fmt: skip
 
 

@@ -48,5 +48,8 @@ def test_folds_final_model_and_scores(phantom, tmp_path, preset):
     assert len(rows) == 4
     assert all(math.isfinite(float(row['psnr'])) for row in rows)
     assert {row['draws'] for row in rows} == {'2'}
+    methods = (out / 'models' / 'CITATION.md').read_text()
+    for words in ('N4', '2-fold cross-validation', 'preset few', 'a ControlNet branch'):
+        assert words in methods
     for stage in ('1a-psr', '2-conditional'):
         assert (work / 'demist_group' / 'final' / stage / 'facts.json').exists()

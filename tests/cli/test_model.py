@@ -42,6 +42,7 @@ def test_info_of_a_trained_model(tmp_path, capsys):
         'training_data': 'nine phantoms',
         'validation_units': ['sub-1'],
         'metrics': {'PSNR': (24.6712, 0.678)},
+        'scored_on': 'out of fold',
     }
     write_bundle(tmp_path / 'mine', metadata, {'a': np.ones(2)}, '')
     assert main(['info', str(tmp_path / 'mine')]) == 0
@@ -50,7 +51,8 @@ def test_info_of_a_trained_model(tmp_path, capsys):
         'streams         semantic, spatial, adaptive',
         'parameters      backbone 1,234,567, spatial stream 89',
         'early stopping  1',
-        'out of fold     PSNR 24.67 ± 0.68',
+        'scores          PSNR 24.67 ± 0.68',
+        'scored          out of fold',
     ):
         assert line in out
 

@@ -141,9 +141,12 @@ def test_scores_are_told_as_out_of_fold(work, preset, tmp_path):
 
 
 def test_words_of_the_caller_win(work, preset, tmp_path):
-    made = export(work, preset, tmp_path / 'mine', facts=facts(training_data='12 phantoms'))
+    said = facts(training_data='12 phantoms', scored_on='on 6 others', metrics={'MAE': (1, 0.5)})
+    made = export(work, preset, tmp_path / 'mine', facts=said)
     assert made.metadata['training_data'] == '12 phantoms'
-    assert '**Trained on**: 12 phantoms; ' in (made.path / CARD).read_text()
+    card = (made.path / CARD).read_text()
+    assert '**Trained on**: 12 phantoms; ' in card
+    assert 'On 6 others; mean ± SD' in card
 
 
 def test_a_given_backbone_is_named(work, preset, tmp_path):
