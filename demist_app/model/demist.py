@@ -63,6 +63,17 @@ class Demist(nn.Module):
         """
         return normalised(encode_mean(self.cond, images), self.cond_shift, self.cond_scale)
 
+    def estimate(self, z_c: Tensor) -> Tensor:
+        """Return z_c as the estimate of the normalised latent of the PSR map that it is.
+
+        Parameters
+        ----------
+        z_c : Tensor, shape (B, L, x, y, z)
+            As `encode_cond` returns it.
+        """
+        scale, shift = (v.view(-1, 1, 1, 1) for v in (self.cond_scale, self.cond_shift))
+        return normalised(z_c * scale + shift, self.psr_shift, self.psr_scale)
+
     def decode(self, latent: Tensor) -> Tensor:
         """Return the PSR map of normalised latents, as a share of the preset's scale; unclipped.
 

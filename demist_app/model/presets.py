@@ -93,7 +93,22 @@ class StreamsPreset:
 
 @dataclass(frozen=True)
 class DiffusionPreset:
-    """Noise schedule, parametrisation, and the sampler used unless the user says otherwise."""
+    """Noise schedule, parametrisation and sampler.
+
+    Attributes
+    ----------
+    prediction : {'epsilon', 'x0', 'v'}
+    steps : int
+        T.
+    beta_start, beta_end : float
+    sampler : {'ddpm', 'ddim', 'dpmpp_2m'}
+    sampling_steps : int
+        Evaluations of the denoiser per draw.
+    strength : float
+        1 samples from noise alone, as the paper does. Less starts at t = strength · T - 1, from
+        z_c noised to it: z_c already is an estimate of the clean latent, so that there is less to
+        do (the idea of SDEdit, Meng et al., ICLR 2022).
+    """
 
     prediction: str = 'epsilon'
     steps: int = 1000
@@ -101,6 +116,7 @@ class DiffusionPreset:
     beta_end: float = 0.0195
     sampler: str = 'ddim'
     sampling_steps: int = 50
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -234,6 +250,12 @@ class Preset:
                     f'preset {self.name}: unknown {field} {chosen!r}: '
                     f'choose from {", ".join(choices)}'
                 )
+        diffusion = self.diffusion
+        if not diffusion.sampling_steps <= diffusion.strength * diffusion.steps <= diffusion.steps:
+            raise PresetError(
+                f'preset {self.name}: strength must be at most 1 and leave room for '
+                f'{diffusion.sampling_steps} sampling steps, not {diffusion.strength:g}'
+            )
         if self.streams.token_channels % 6:
             raise PresetError(
                 f'preset {self.name}: token_channels must be a multiple of 6 '

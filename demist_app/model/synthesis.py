@@ -12,7 +12,14 @@ from torch import Tensor
 
 from demist_app.model.bundle import Bundle, BundleError
 from demist_app.model.demist import Demist, bfloat16_pays
-from demist_app.model.diffusion import Denoised, convert, noise_like, scaled_linear, time_pairs
+from demist_app.model.diffusion import (
+    Denoised,
+    add_noise,
+    convert,
+    noise_like,
+    scaled_linear,
+    time_pairs,
+)
 from demist_app.model.memory import ShortOfMemoryError, free_bytes, named, noting_shortage
 from demist_app.model.predictor import Image, Prediction
 from demist_app.model.presets import Preset, PresetError
@@ -144,6 +151,7 @@ class DiffusionPredictor:
             facts={
                 'Sampler': diffusion.sampler,
                 'SamplingSteps': diffusion.sampling_steps,
+                'SamplingStrength': diffusion.strength,
                 'Draws': n,
                 'Window': self._window(sizes['denoising'], brain),
                 'DecoderWindow': self._window(sizes['decoding'], brain),
@@ -161,7 +169,8 @@ class DiffusionPredictor:
         model, diffusion, shape = self.model, self.preset.diffusion, brain.latent_shape
         factor = self.preset.autoencoder.factor
         schedule = scaled_linear(diffusion.steps, diffusion.beta_start, diffusion.beta_end)
-        pairs = time_pairs(diffusion.steps, diffusion.sampling_steps)
+        levels = round(diffusion.strength * diffusion.steps)
+        pairs = time_pairs(levels, diffusion.sampling_steps)
 
         def encode(window: Window) -> Tensor:
             return model.encode_cond(_wide(brain.images[window.index(factor)].to(device)))
@@ -194,8 +203,12 @@ class DiffusionPredictor:
                 }
             for draw in range(order.n_samples):
                 generator = _generator(order.seed, draw)
-                noise = noise_like(z_c, generator)
-                latent = SAMPLERS[diffusion.sampler](denoise, noise, pairs, schedule, generator)
+                noisy = noise_like(z_c, generator)
+                if levels < diffusion.steps:
+                    noisy = add_noise(
+                        schedule, model.estimate(z_c), noisy, torch.tensor([levels - 1])
+                    )
+                latent = SAMPLERS[diffusion.sampler](denoise, noisy, pairs, schedule, generator)
                 with noting_shortage('decoding', device):
                     shares = fuse(decode, shape, sizes['decoding'], OVERLAP, factor)
                     psr = self.preset.psr_scale * brain.values(shares.clamp(0, 1))

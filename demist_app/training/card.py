@@ -46,6 +46,9 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         steps=diffusion['steps'],
         sampler=diffusion['sampler'],
         sampling_steps=diffusion['sampling_steps'],
+        start='from noise alone'
+        if diffusion['strength'] == 1
+        else f'from the latent of both images, noised to {diffusion["strength"]:.0%} of the steps',
         data=metadata['training_data'],
         held_out=len(metadata['validation_units']),
         backbone=metadata['backbone'],
@@ -97,7 +100,7 @@ and FLAIR scans: a 3D latent diffusion model after DEMIST (Wang et al., arXiv 25
 - **Output**: PSR in percent; {scale:g} % is the largest value it can give, for every scan.
 - **Latent**: {latent} channels at 1/{factor} of the resolution.
 - **Diffusion**: prediction of {prediction}, {steps} steps; sampled by {sampler} in
-  {sampling_steps} steps unless told otherwise.
+  {sampling_steps} steps, {start}.
 - **Conditioning on T1w and FLAIR**: {description}.
 
 ## Training

@@ -158,7 +158,8 @@ def _sampling(bundle: Bundle, settings: Settings) -> str:
     if bundle.metadata['network'] == 'linear':
         return ''
     diffusion, draws = bundle.metadata['preset']['diffusion'], settings.processing.n_samples
+    start = '' if diffusion['strength'] == 1 else ' from the noised latent of both images'
     return (
         f'It is {f"the mean of {draws} draws" if draws > 1 else "a single draw"}, sampled by '
-        f'{diffusion["sampler"]} in {diffusion["sampling_steps"]} steps. '
+        f'{diffusion["sampler"]} in {diffusion["sampling_steps"]} steps{start}. '
     )

@@ -25,6 +25,8 @@ def test_presets_survive_json(name):
         ({'autoencoder': 3}, 'preset.autoencoder must be a JSON object, not 3'),
         ({'streams': {'active': 'spatial'}}, "preset.streams.active must be a list, not 'spatial'"),
         ({'diffusion': {'prediction': 'eps'}}, "unknown prediction 'eps': choose from epsilon"),
+        ({'diffusion': {'strength': 1.5}}, 'strength must be at most 1'),
+        ({'diffusion': {'strength': 0.01}}, 'leave room for 50 sampling steps, not 0.01'),
         ({'diffusion': {'sampler': 'euler'}}, "unknown sampler 'euler': choose from ddpm"),
     ],
 )

@@ -126,6 +126,30 @@ def test_mean_and_sd_are_those_of_draws_that_do_not_depend_on_their_number(predi
     assert np.abs(draws[0] - draws[1]).mean() > 0.1
 
 
+def test_less_than_full_strength_starts_from_the_estimate_of_the_encoder(tiny, fill):
+    """At the smallest strength, and with a denoiser that removes no noise, little else is left."""
+    diffusion = dataclasses.replace(tiny.diffusion, sampling_steps=1, strength=0.001)
+    model = untrained(dataclasses.replace(tiny, diffusion=diffusion), fill)
+    for name, value in (
+        ('psr_shift', 0.5),
+        ('psr_scale', 2.0),
+        ('cond_shift', -1),
+        ('cond_scale', 3),
+    ):
+        getattr(model, name).fill_(value)
+    images, mask = brain()
+    with torch.no_grad():
+        estimate = model.psr.decode(model.cond.encode(torch.from_numpy(images * mask)[None])[0])
+    expected = 20 * estimate[0, 0].clamp(0, 1).numpy()
+    model.denoiser.forward = lambda noisy, *_: torch.zeros_like(noisy)
+    near = DiffusionPredictor(model).predict(images, mask, n_samples=1, seed=0, device='cpu').mean
+    assert np.abs(near - expected)[mask].mean() < 0.25 * expected[mask].std()
+    far = dataclasses.replace(diffusion, strength=1.0)
+    model.preset = dataclasses.replace(tiny, diffusion=far)
+    other = DiffusionPredictor(model).predict(images, mask, n_samples=1, seed=0, device='cpu').mean
+    assert np.abs(other - expected)[mask].mean() > 0.75 * expected[mask].std()
+
+
 def test_one_draw_has_no_sd(predictor):
     found = predict(predictor, n_samples=1)
     assert found.sd is None
@@ -346,6 +370,7 @@ def test_facts_for_the_sidecar(predictor, tiny):
     assert facts == {
         'Sampler': tiny.diffusion.sampler,
         'SamplingSteps': tiny.diffusion.sampling_steps,
+        'SamplingStrength': 1.0,
         'Draws': 2,
         'Window': 'whole brain',
         'DecoderWindow': 'whole brain',
