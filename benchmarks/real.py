@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.signal import find_peaks
@@ -71,7 +72,7 @@ def describe(folder: Path, lesions: Path) -> None:
         drawn = next(lesions.rglob(f'{Path(stem).name}_*lesion_mask.nii.gz'), None)
         if drawn:
             t1w = nb.load(f'{stem}_desc-preproc_T1w.nii.gz').get_fdata(dtype=np.float32)
-            where = np.asarray(nb.load(drawn).dataobj) > 0
+            where = resample_from_to(nb.load(drawn), image, order=0).get_fdata() > 0
             spacing = np.array(image.header.get_zooms()[:3], np.float32)
             table = pairs(psr, t1w, mask, where & mask, spacing)
             rng = np.random.default_rng(0)

@@ -32,7 +32,7 @@ class Inputs:
 class Processing:
     """What is computed from the scans; everything here changes the maps or their number."""
 
-    model: str = 'linear'
+    model: str = 'small'
     n_samples: int = 8
     random_seed: int = 0
     device: str = 'auto'

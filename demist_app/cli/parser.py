@@ -79,7 +79,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
 
 def _add_processing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        '--model', metavar='NAME|PATH', help='shipped model or bundle folder (default: linear)'
+        '--model', metavar='NAME|PATH', help='shipped model or bundle folder (default: small)'
     )
     group.add_argument(
         '--n-samples', type=_positive, metavar='N',
