@@ -52,18 +52,21 @@ def psr(path: Path, *, lesions: bool) -> Figure:
 
 def spread(path: Path, draws: int) -> Figure:
     """Caption `figures.plot_psr` of the standard deviation over draws, or of the residuals."""
-    source = (
-        f'Standard deviation over {draws} draws from the model'
-        if draws > 1
-        else 'Standard deviation that the model expects of its own error'
-    )
-    return Figure(
-        UNCERTAINTY,
-        'How far the map may be off',
-        f'{source}, voxel by voxel, in percentage points of PSR. It knows nothing of errors that '
-        'all predictions share: a small value does not make the map right.',
-        path,
-    )
+    if draws > 1:
+        title = 'How much the draws differ'
+        text = (
+            f'Standard deviation over {draws} draws from the model, voxel by voxel, in percentage '
+            'points of PSR. The map is usually further off than that: errors that all draws share '
+            'do not show here.'
+        )
+    else:
+        title = 'How far the map may be off'
+        text = (
+            'Standard deviation that the model expects of its own error, voxel by voxel, in '
+            'percentage points of PSR. It knows nothing of errors that all predictions share: a '
+            'small value does not make the map right.'
+        )
+    return Figure(UNCERTAINTY, title, text, path)
 
 
 def distribution(path: Path) -> Figure:

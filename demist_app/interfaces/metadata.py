@@ -181,7 +181,8 @@ class Summarise(SimpleInterface):
                 facts['Draws'] = str(found['Draws'])
             if 'Window' in found:
                 facts['Sampling'] = (
-                    f'{found["Sampler"]}, {found["SamplingSteps"]} steps, {found["Window"]}, '
+                    f'{found["Sampler"]}, {found["SamplingSteps"]} steps from '
+                    f'{found["SamplingStrength"]:.0%} noise, {found["Window"]}, '
                     f'on {found["Device"]}'
                 )
         warnings = [

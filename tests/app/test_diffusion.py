@@ -24,7 +24,7 @@ def test_a_diffusion_model_runs_from_scans_to_report(phantom, untrained, tmp_pat
         assert sidecar['Device'] == 'cpu' or sidecar['Device'].startswith('cuda')
     assert 'mean of 2 draws, sampled by dpmpp_2m' in (run.out / 'logs/CITATION.md').read_text()
     report = (run.out / 'sub-03_ses-01.html').read_text()
-    assert 'dpmpp_2m, 4 steps, whole brain' in report
+    assert 'dpmpp_2m, 4 steps from 100% noise, whole brain' in report
     assert 'Standard deviation over 2 draws' in report
 
     # a single draw has no standard deviation: that of the run before must not stand beside it
