@@ -171,7 +171,9 @@ def test_one_fold_of_an_array_leaves_out_a_unit_that_cannot_be_read(copy, phanto
     assert {unit for unit in UNITS if out_of_fold(run, unit).exists()} == {
         unit for unit, fold in folds.items() if fold == '1'
     }
-    assert {path.name for path in (run.out / 'models').iterdir()} == {'splits.tsv', 'fold-1'}
+    methods = {f'CITATION.{kind}' for kind in ('md', 'bib', 'html')}
+    found = {path.name for path in (run.out / 'models').iterdir()}
+    assert found == {'splits.tsv', 'fold-1'} | methods
     again = group(copy / 'bids', copy, '--n-splits', '3', '--fold', '1')
     assert (again.code, again.status['sub-02_ses-01']['status']) == (1, 'failed')
     assert len(trained(again)) == 4  # it, and the three of the run that was copied
