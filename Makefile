@@ -71,7 +71,8 @@ heldout: build/bench/bids build/linear/demist
 	        --model $$model || exit; \
 	done
 	$(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/heldout/linear \
-	    small=build/heldout/small --metrics build/heldout/metrics.json --training build/linear/demist build/linear/bids/derivatives/qmt
+	    small=build/heldout/small --metrics build/heldout/metrics.json \
+	    --training build/linear/demist build/linear/bids/derivatives/qmt
 
 # pybids' own test data sets, which its wheel leaves out
 .cache/pybids: | .venv/installed

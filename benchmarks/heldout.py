@@ -2,9 +2,8 @@
 
 Every model's maps against the measured PSR inside the true brain, where what the estimated brain
 mask missed counts as 0, and the mean PSR of every lesion against the truth and against the measured
-map. Gradient boosting with context is fitted here, on the phantoms `linear`
-was fitted on, which have the protocols of the held-out ones: a competitor that knows the scanner.
-Prints Markdown.
+map. Gradient boosting with context is fitted here, on the phantoms `linear` was fitted on, which
+have the protocols of the held-out ones: a competitor that knows the scanner. Prints Markdown.
 """
 
 import argparse
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nb
 import numpy as np
+from common import load, separate
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -23,7 +22,6 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from demist_app.evaluation.metrics import score
 from demist_app.training.linear import Example, examples
 
-SMALLEST_LESION = 27  # voxels of 1 mm
 VOXELS = 60_000  # of each phantom, for the boosting
 PSR_MAX = 25.0
 SCORES = ('PSNR', 'SSIM', 'MSE', 'MAE')
@@ -37,7 +35,7 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Case:
-    """One held-out phantom: measured map, truth, brain and lesions."""
+    """One held-out phantom: measured map, truth, brain, labels and numbers of lesions."""
 
     name: str
     folder: Path
@@ -46,12 +44,8 @@ class Case:
     fit: Map
     retest: Map
     mask: NDArray[np.bool_]
-    lesions: NDArray[np.bool_]
-
-
-def load(path: Path) -> Map:
-    """Read an image."""
-    return nb.as_closest_canonical(nb.load(path)).get_fdata(dtype=np.float32)
+    labels: NDArray[np.int32]
+    lesions: NDArray[np.int64]
 
 
 def cases(bids: Path) -> Iterator[Case]:
@@ -67,7 +61,7 @@ def cases(bids: Path) -> Iterator[Case]:
         mask = load(Path(f'{stem}_space-T1w_desc-brain_mask.nii.gz')) > 0
         found = Path(f'{stem}_space-T1w_label-lesion_mask.nii.gz')
         lesions = load(found) > 0 if found.exists() else np.zeros_like(mask)
-        yield Case(name, below, load(path), *maps, mask, lesions)
+        yield Case(name, below, load(path), *maps, mask, *separate(lesions))
 
 
 def features(example: Example) -> Map:
@@ -135,12 +129,10 @@ class Result:
             found = score(ours, case.measured, case.mask)
             # of maps in [0, 1], so that the PSNR holds it
             rows.append((found.psnr, found.ssim, 10 ** (-found.psnr / 10), found.mae))
-            labels, count = ndimage.label(case.lesions, np.ones((3, 3, 3)))
-            for lesion in range(1, count + 1):
-                inside = labels == lesion
-                if inside.sum() >= SMALLEST_LESION:
-                    lesions.append([m[inside].mean() for m in (ours, case.truth, case.measured)])
-        return cls(np.array(rows), np.array(lesions, float))
+            compared = (ours, case.truth, case.measured)
+            means = [ndimage.mean(image, case.labels, case.lesions) for image in compared]
+            lesions.append(np.stack(means, axis=1))
+        return cls(np.array(rows), np.concatenate(lesions))
 
     def row(self, name: str) -> str:
         """Return a row of the table."""

@@ -11,15 +11,11 @@ from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+from common import load
 
 from demist_app.evaluation.metrics import dice, score
 from demist_app.imaging.transforms import read_itk
 from demist_app.model.bundle import find_bundle, load_bundle
-
-
-def load(path: Path) -> np.ndarray:
-    """Read an image."""
-    return nb.as_closest_canonical(nb.load(path)).get_fdata(dtype=np.float32)
 
 
 def registration_error(ours: Path, truth: Path, mask_path: Path) -> float:

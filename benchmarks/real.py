@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+from common import separate
 from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -21,7 +22,6 @@ from sklearn.metrics import roc_auc_score
 BIN = 0.1  # percentage points
 SMOOTHING = 3.0  # bins
 PROMINENCE = 0.05  # of the highest peak
-SMALLEST_LESION = 27.0  # mm³
 RIM_MM = 2.0, 8.0
 DRAWS = 2000
 
@@ -41,12 +41,10 @@ def pairs(psr: Array, t1w: Array, mask: Mask, lesions: Mask, spacing: Array) -> 
     """Return the mean PSR of every lesion and of its rim, (n, 2)."""
     white = mask & (t1w > threshold_multiotsu(t1w[mask], 3)[-1])
     white &= ~ndimage.binary_dilation(lesions)
-    labels, count = ndimage.label(lesions, np.ones((3, 3, 3)))
+    labels, numbers = separate(lesions, float(spacing.prod()))
     found = []
-    for lesion in range(1, count + 1):
+    for lesion in numbers:
         inside = labels == lesion
-        if inside.sum() * spacing.prod() < SMALLEST_LESION:
-            continue
         distance = ndimage.distance_transform_edt(~inside, spacing)
         candidates = white & (distance >= RIM_MM[0]) & (distance <= RIM_MM[1])
         nearest = np.argsort(distance[candidates], kind='stable')[: inside.sum()]

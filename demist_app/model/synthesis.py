@@ -201,13 +201,12 @@ class DiffusionPredictor:
                     )
                     for window in windows(shape, sizes['denoising'], OVERLAP)
                 }
+            estimate = model.estimate(z_c)
             for draw in range(order.n_samples):
                 generator = _generator(order.seed, draw)
                 noisy = noise_like(z_c, generator)
                 if levels < diffusion.steps:
-                    noisy = add_noise(
-                        schedule, model.estimate(z_c), noisy, torch.tensor([levels - 1])
-                    )
+                    noisy = add_noise(schedule, estimate, noisy, torch.tensor([levels - 1]))
                 latent = SAMPLERS[diffusion.sampler](denoise, noisy, pairs, schedule, generator)
                 with noting_shortage('decoding', device):
                     shares = fuse(decode, shape, sizes['decoding'], OVERLAP, factor)
