@@ -273,9 +273,10 @@ class Crop:
 
     @classmethod
     def at(cls, place: Sequence[float], shape: Sequence[int], weights: LossPreset) -> 'Crop':
-        """Put a crop `place` (0 to 1) of the way along each axis of a latent."""
+        """Put a crop `place` (0 to 1, both included) of the way along each axis of a latent."""
         sizes = [min(weights.edge_crop + 2 * weights.edge_margin, n) for n in shape]
-        starts = [int(p * (n - size + 1)) for p, n, size in zip(place, shape, sizes, strict=True)]
+        rooms = [n - size for n, size in zip(shape, sizes, strict=True)]
+        starts = [min(int(p * (room + 1)), room) for p, room in zip(place, rooms, strict=True)]
         return cls(
             tuple((start, start + size) for start, size in zip(starts, sizes, strict=True)),
             tuple(min(weights.edge_margin, (size - 1) // 2) for size in sizes),

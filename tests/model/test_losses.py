@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -276,6 +276,7 @@ def test_without_a_map_there_is_no_edge_term():
     st.integers(1, 4),
     st.integers(0, 3),
 )
+@example((2, 2, 2), (0.0, 0.0, 1.0), 2, 0)
 def test_a_crop_decodes_to_what_the_whole_does_at_its_place(shape, place, edge, margin):
     """The border of a crop is no border of the brain: nothing near it is compared."""
     crop = Crop.at(place, shape, LossPreset(edge_crop=edge, edge_margin=margin))
