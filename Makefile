@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image linear bench heldout clean
+.PHONY: demo demo-training small test lint image linear bench heldout streams clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -73,6 +73,14 @@ heldout: build/bench/bids build/linear/demist
 	$(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/heldout/linear \
 	    small=build/heldout/small --metrics build/heldout/metrics.json \
 	    --training build/linear/demist build/linear/bids/derivatives/qmt
+
+# What each conditioning stream is worth, on the same phantoms; after make small and make heldout
+streams: build/bench/bids
+	for pair in semantic,spatial semantic,adaptive spatial,adaptive; do \
+	    $(BIN)/python -m demist_app.training.shipped build/small/store build/small/work \
+	        build/small/ablation/small-$$(echo $$pair | tr , -) --streams $$pair --threads 2 || exit; \
+	done
+	$(BIN)/python benchmarks/streams.py build/small/work build/bench/bids build/heldout/small
 
 # pybids' own test data sets, which its wheel leaves out
 .cache/pybids: | .venv/installed
