@@ -1,11 +1,11 @@
-# make demo · make test · make bench · make image; nothing but Python 3.11, git and make is needed.
+# make demo · make test · make docs · make bench · make image; nothing but Python 3.11, git and make is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image linear bench heldout streams clean
+.PHONY: demo demo-training small test lint image docs linear bench heldout streams clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -91,6 +91,10 @@ streams: build/bench/bids
 
 image:
 	docker build -t demist .
+
+# The user guide, in build/site
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf .venv .cache demo build *.egg-info
