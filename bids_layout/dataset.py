@@ -5,8 +5,10 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from bids_layout.links import check_links
 from bids_layout.names import dataset_links
 from bids_layout.query import QueryError
+from bids_layout.text import is_utf8
 
 BIDS_VERSION = '1.10.0'
 GENERATOR = 'demist'
@@ -65,9 +67,10 @@ def write_dataset_description(
     Raises
     ------
     QueryError
-        The folder holds another data set.
+        The folder holds another data set, or a link into one that is read.
     """
     check_output(out_dir)
+    check_links(out_dir, [bids_dir, *derivatives.values()])
     out_dir.mkdir(parents=True, exist_ok=True)
     links = dataset_links(out_dir, bids_dir, derivatives)
     generator: dict[str, object] = {'Name': GENERATOR, 'Version': version}
@@ -86,7 +89,10 @@ def write_dataset_description(
     write_whole(out_dir / 'dataset_description.json', text)
 
     ignore = out_dir / '.bidsignore'
-    present = ignore.read_text(encoding='utf-8').splitlines() if ignore.exists() else []
+    try:
+        present = ignore.read_text(encoding='utf-8').splitlines() if ignore.exists() else []
+    except UnicodeDecodeError as error:
+        raise QueryError(f'{ignore} is not UTF-8 text: convert or delete it.') from error
     lines = [*present, *(line for line in IGNORED if line not in present)]
     write_whole(ignore, '\n'.join(lines) + '\n')
     write_whole(out_dir / 'README.md', _README)
@@ -105,6 +111,8 @@ def check_output(out_dir: Path) -> None:
     QueryError
         It is raw data, another program's output, or not a folder.
     """
+    if not is_utf8(str(out_dir)):
+        raise QueryError(f'The path of the output folder {out_dir} is not UTF-8: give another one.')
     if out_dir.exists() and not out_dir.is_dir():
         raise QueryError(f'The output folder {out_dir} is a file: give another path.')
     path = out_dir / 'dataset_description.json'
@@ -113,7 +121,7 @@ def check_output(out_dir: Path) -> None:
     try:
         found = json.loads(path.read_text(encoding='utf-8-sig'))
         owner = found['GeneratedBy'][0]['Name']
-    except (OSError, ValueError, TypeError, LookupError):
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         owner = 'another data set'
     if owner != GENERATOR:
         raise QueryError(

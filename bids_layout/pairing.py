@@ -15,6 +15,7 @@ from bids_layout.choice import RAW_RULES, admits, check_filters, prefer
 from bids_layout.derived import Derivatives, Derived
 from bids_layout.query import Image, QueryError, images
 from bids_layout.sidecars import Sidecars
+from bids_layout.text import printable
 
 _LABELS_SHOWN = 20
 
@@ -128,7 +129,8 @@ def find_units(
                 reason = _unreadable(root, participant, session) or pair
                 if indexed_before and not any(here.values()):
                     reason += f'; if it is newer than the index in {indexed_before}, delete that'
-                skipped.append(Skipped(unit_label(participant, session), reason))
+                label = unit_label(participant, session)
+                skipped.append(Skipped(printable(label), printable(reason)))
                 continue
             t1w, flair, notes = pair
             derived = derivatives.find(t1w, flair, only_session=len(here) == 1)
@@ -182,7 +184,7 @@ def _select(
     more = f' and {len(existing) - len(shown)} more' if len(existing) > len(shown) else ''
     raise QueryError(
         f'The data set has no {what} {", ".join(unknown)}: '
-        f'it has {", ".join(shown) or "none"}{more}.'
+        f'it has {printable(", ".join(shown)) or "none"}{more}.'
     )
 
 

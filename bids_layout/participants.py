@@ -32,26 +32,34 @@ def read_participants(bids_dir: Path, labels: Iterable[str]) -> dict[str, dict[s
     Raises
     ------
     QueryError
-        The file has no column ``participant_id``, or two rows for one of the participants.
+        The file is no table, lacks the column ``participant_id``, or has two rows for one of the
+        participants.
     """
     path = bids_dir / 'participants.tsv'
     if not path.is_file():
         return {}
     rows: dict[str, dict[str, str]] = {}
     repeated = set()
-    lines = _decode(path).splitlines()
+    try:
+        lines = _decode(path).splitlines()
+    except UnicodeDecodeError as error:
+        raise QueryError(f'{path} is not readable as text ({error}): save it as UTF-8.') from error
     separator = max('\t,;', key=lines[0].count) if lines else '\t'
     if separator == '\t':
         # TSV knows no quoting: a lone quotation mark must not swallow the rows that follow.
         reader = csv.DictReader(lines, delimiter='\t', quoting=csv.QUOTE_NONE, restval='')
     else:
         reader = csv.DictReader(lines, delimiter=separator, restval='')
-    columns = [_clean(name) for name in reader.fieldnames or []]
+    try:
+        columns = [_clean(name) for name in reader.fieldnames or []]
+        reader.fieldnames = columns
+        table = list(reader)
+    except csv.Error as error:
+        raise QueryError(f'{path} is not readable as a table ({error}): correct it.') from error
     key = next((name for name in columns if name.lower() == 'participant_id'), None)
     if key is None:
         raise QueryError(f'{path} has no column "participant_id": add it.')
-    reader.fieldnames = columns
-    for row in reader:
+    for row in table:
         values = {name: _clean(row[name]) for name in columns}
         label = values.pop(key).removeprefix('sub-')
         if label in rows:

@@ -13,6 +13,8 @@ from bids.layout import BIDSLayout, BIDSLayoutIndexer, Config, parse_file_entiti
 from bids.layout.models import LayoutInfo
 from sqlalchemy.exc import SQLAlchemyError
 
+from bids_layout.text import is_utf8
+
 DATABASE_FILE = 'layout_index.sqlite'
 _IMAGE = r'\.nii(?:\.gz)?$'
 _RAW = re.compile(rf'/anat/[^/]+{_IMAGE}')
@@ -21,6 +23,9 @@ _DERIVED = re.compile(rf'(?:_(?:T1w|PSRmap|mask|dseg)|[_/][^/]*seg-lst){_IMAGE}'
 _UNUSED_FOLDERS = re.compile(
     r'/(?:beh|dwi|eeg|fmap|func|ieeg|meg|micr|motion|mrs|nirs|perf|pet|figures|logs?|surf)$'
 )
+# Folders that link to a folder around them would be followed for ever
+_TOO_DEEP = re.compile(r'^(?:/[^/]+){7,}$')
+_NOT_UTF8 = re.compile('[\ud800-\udfff]')  # bytes that Python could not decode
 _OUTSIDE_PARTICIPANTS = re.compile(r'^/(?!sub-|dataset_description\.json$)')
 
 
@@ -133,7 +138,8 @@ def _index_one(
     indexer = BIDSLayoutIndexer(
         validate=validate,
         index_metadata=False,
-        ignore=[_OUTSIDE_PARTICIPANTS, _UNUSED_FOLDERS, unwanted_file],
+        ignore=[_OUTSIDE_PARTICIPANTS, _UNUSED_FOLDERS, _TOO_DEEP, _NOT_UTF8, unwanted_file],
+        config_filename=uuid.uuid4().hex,  # what a data set holds must not tell how to read it
     )
     options = {'validate': False, 'config': ['bids', 'derivatives'], 'indexer': indexer}
     try:
@@ -166,6 +172,8 @@ def _check_dataset(folder: Path, what: str, required: tuple[str, ...]) -> None:
     """Refuse what pybids would drop in silence or report without naming the file."""
     if not folder.exists():
         raise QueryError(f'The {what} {folder} does not exist: check the path.')
+    if not is_utf8(str(folder)):
+        raise QueryError(f'The path of the {what} {folder} is not UTF-8: rename the folder.')
     if not folder.is_dir():
         raise QueryError(f'The {what} {folder} is a file: give the folder that holds it.')
     try:
@@ -185,7 +193,7 @@ def _check_dataset(folder: Path, what: str, required: tuple[str, ...]) -> None:
         raise QueryError(f'The {what} {folder} has no dataset_description.json: {remedy}.')
     try:
         fields = json.loads(description.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise QueryError(f'{description} is not readable as JSON ({error}): correct it.') from error
     if not isinstance(fields, dict):
         raise QueryError(f'{description} does not hold a JSON object: correct it.')

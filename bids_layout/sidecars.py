@@ -39,9 +39,12 @@ class Sidecars:
         metadata: dict[str, Any] = {}
         notes = []
         for sidecar in self._applicable(image, '.json'):
+            if not sidecar.is_file():  # a pipe or a device would never end
+                notes.append(f'{sidecar.name} is no file, or a link to none; it was left out')
+                continue
             try:
                 fields = json.loads(sidecar.read_text(encoding='utf-8-sig'))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 notes.append(f'{sidecar.name} is not readable as JSON ({error}); it was left out')
                 continue
             if isinstance(fields, dict):

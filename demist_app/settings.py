@@ -78,6 +78,8 @@ class Training:
         The one fold (from 1) to train; None for all, and the final model.
     aggregate : bool
         Train nothing, join what is there.
+    prepare : bool
+        Train nothing, prepare the scans and draw the folds.
     resume : bool
         Go on from what an earlier run left in the work folder.
     final : bool
@@ -92,6 +94,7 @@ class Training:
     n_splits: int = 5
     fold: int | None = None
     aggregate: bool = False
+    prepare: bool = False
     resume: bool = True
     final: bool = True
     devices: int = 1
@@ -138,7 +141,7 @@ class Settings:
         """
         try:
             return typing.cast(Self, _build(cls, json.loads(text)))
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise SettingsError(f'not the settings of a demist run: {error}') from error
 
 
@@ -153,6 +156,8 @@ def _build(kind: Any, value: Any) -> Any:
     if origin is types.UnionType:
         return None if value is None else _build(arguments[0], value)
     if origin is tuple:
+        if not isinstance(value, list):  # the letters of a word are no list of words
+            raise SettingsError(f'{value!r} is not a list')
         return tuple(_build(arguments[0], item) for item in value)
     if origin is dict:
         return {key: _build(arguments[1], item) for key, item in value.items()}

@@ -2,12 +2,17 @@
 
 import logging
 
-from nipype import config as nipype_config
-
+from bids_layout.text import printable
+from demist_app.engine.configuration import configure
 from demist_app.settings import Settings
 
 LIBRARIES = ('demist_app', 'nipype.workflow', 'nipype.interface', 'nipype.utils')
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return '\n'.join(map(printable, super().format(record).expandtabs().split('\n')))
 
 
 def start_logs(settings: Settings) -> None:
@@ -16,10 +21,10 @@ def start_logs(settings: Settings) -> None:
     logging.raiseExceptions = False  # a full disk must not bury its message under tracebacks
     to_file = logging.FileHandler(settings.log_dir / 'demist.log', encoding='utf-8')
     to_file.setFormatter(
-        logging.Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s', '%Y-%m-%dT%H:%M:%S')
+        _Formatter('%(asctime)s %(levelname)s %(name)s: %(message)s', '%Y-%m-%dT%H:%M:%S')
     )
     to_console = logging.StreamHandler()
-    to_console.setFormatter(logging.Formatter('%(message)s'))
+    to_console.setFormatter(_Formatter('%(message)s'))
     to_console.setLevel(_LEVELS[min(verbosity, 2)])
     own = logging.getLogger('demist')
     own.handlers = [to_file, to_console]
@@ -35,7 +40,7 @@ def start_logs(settings: Settings) -> None:
 
 def configure_nipype(settings: Settings) -> None:
     """Set how nipype hashes, resumes and reports crashes."""
-    nipype_config.update_config(
+    configure(
         {
             'execution': {
                 'crashdump_dir': str(settings.log_dir),

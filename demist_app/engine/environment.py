@@ -5,11 +5,14 @@ below it look for writable folders and reach for the network when imported, so `
 before those imports. Standard library only.
 """
 
+import errno
 import getpass
 import os
+import re
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 SWITCHES = {
@@ -34,6 +37,12 @@ ARCHIVES = {  # read-only is good enough where there is something to read
     'TORCH_HOME': '$XDG_CACHE_HOME/torch',
     'NILEARN_DATA': '$HOME/nilearn_data',
 }
+SECRET_NAME = re.compile(
+    r'token|secret|passw|passphrase|credential|auth|jwt|cookie|(api|access|private)_?key'
+    r'|_(key|pass|pwd|pat)$',
+    re.IGNORECASE,
+)
+SECRET_VALUE = re.compile(r'://[^/@\s]*:[^/@\s]+@')  # a proxy or data base with its password
 LONGEST_TEMPORARY_FOLDER = 70  # names of Unix sockets end at 107 bytes; multiprocessing adds 32
 
 
@@ -59,7 +68,13 @@ def prepare(work_dir: Path, *, omp_nthreads: int, templates: bool = False) -> di
     -------
     dict
         The variables that changed, with their new values.
+
+    Raises
+    ------
+    OSError
+        If the work folder cannot be written, or the libraries cannot cope with a folder's name.
     """
+    _check_names(work_dir.absolute())
     aside = work_dir.absolute() / '.home'
     aside.mkdir(parents=True, exist_ok=True)
     before = dict(os.environ)
@@ -89,12 +104,45 @@ def prepare(work_dir: Path, *, omp_nthreads: int, templates: bool = False) -> di
     return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Leave out the variables that look like passwords, tokens and keys.
+
+    nipype writes the whole environment of a step into the work folder, where others may read it.
+
+    Parameters
+    ----------
+    environ : mapping
+        Environment variables.
+
+    Examples
+    --------
+    >>> without_secrets({'GH_TOKEN': 'x', 'http_proxy': 'http://me:x@proxy:80', 'PWD': '/tmp'})
+    {'PWD': '/tmp'}
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if not (SECRET_NAME.search(name) or SECRET_VALUE.search(value))
+    }
+
+
 def exit_on_sigterm() -> None:
     """Turn SIGTERM into `SystemExit` (code 143), so that ``finally`` clauses end the workers.
 
     Without a handler, Python as the first process of a container ignores the signal.
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def _check_names(work_dir: Path) -> None:
+    if '\n' in (here := str(Path.cwd())):  # nipype writes it into a file of options and reads that
+        reason = 'the name of this folder holds a line break; start demist in another one'
+        raise OSError(errno.EINVAL, reason, here)
+    try:
+        str(work_dir).encode()
+    except UnicodeEncodeError as error:  # TemplateFlow keeps names in a data base
+        reason = 'the name of this folder is not UTF-8; give another one with -w'
+        raise OSError(errno.EINVAL, reason, str(work_dir)) from error
 
 
 def _writable(folder: Path) -> bool:

@@ -26,6 +26,8 @@ from typing import Any, Self
 
 import nipype
 
+from demist_app.engine.configuration import configure
+from demist_app.engine.environment import without_secrets
 from demist_app.engine.failures import LOST
 from demist_app.engine.schedule import Job
 
@@ -151,7 +153,12 @@ class _Worker:
         self.connection, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(
             target=_serve,
-            args=(theirs, dict(os.environ), config, logging.getLogger().getEffectiveLevel()),
+            args=(
+                theirs,
+                without_secrets(os.environ),
+                config,
+                logging.getLogger().getEffectiveLevel(),
+            ),
         )
         self.process.start()
         theirs.close()
@@ -198,8 +205,9 @@ def _serve(
     """Run nodes until the pipe closes (body of the worker process)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    os.environ.clear()  # the fork server's, which holds what must not be written down
     os.environ.update(environment)
-    nipype.config.update_config(config)
+    configure(config)
     nipype.logging.update_logging(nipype.config)
     outbox = _Outbox(connection)
     logging.getLogger('nipype').handlers.clear()

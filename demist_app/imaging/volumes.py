@@ -4,6 +4,7 @@ Images are RAS+ world millimetres as nibabel gives them; data are float32, masks
 """
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ THICK_SLICE = 2.0
 """Slices thicker than this (mm) are said in the report: detail between slices is interpolated."""
 LARGEST_BRAIN = 2200.0
 """Foreground volume (ml) above which a scan on an empty background shows more than a brain."""
+STRONGEST_FIELD = 30.0
+"""Magnets for people are weaker (T): a larger number has another unit, or is none."""
 RIGHT_ANGLE_TOLERANCE = 0.05
 """Largest cosine between two voxel axes (0.05 is 3 degrees)."""
 
@@ -76,7 +79,7 @@ def load_volume(
     _check_geometry(image, shape, path, what)
     # The header itself forgets its offset on reading
     offset = cast(ArrayProxy, image.dataobj).offset
-    if offset + np.prod(shape) * dtype.itemsize > len(content):
+    if offset + math.prod(shape) * dtype.itemsize > len(content):
         raise InputError(
             f'{path}: the {what} ends before its last voxel; copy or convert it again.'
         )
@@ -177,8 +180,8 @@ def header_warnings(image: Nifti1Image, metadata: Mapping[str, Any]) -> list[str
         warnings.append(
             f'The slices are {thickest:.1f} mm thick: detail between slices is interpolated.'
         )
-    field = metadata.get('MagneticFieldStrength')
-    if not isinstance(field, int | float):
+    field = field_strength(metadata)
+    if field is None:
         warnings.append('The sidecar states no MagneticFieldStrength: 3 T was assumed.')
     elif not 2.5 <= field <= 3.5:
         warnings.append(
@@ -186,6 +189,14 @@ def header_warnings(image: Nifti1Image, metadata: Mapping[str, Any]) -> list[str
             'it the map, may be off.'
         )
     return warnings
+
+
+def field_strength(metadata: Mapping[str, Any]) -> float | None:
+    """Return the sidecar's field strength in tesla; None where it states no plausible number."""
+    field = metadata.get('MagneticFieldStrength')
+    if isinstance(field, bool) or not isinstance(field, int | float):
+        return None
+    return float(field) if 0 < field < STRONGEST_FIELD else None
 
 
 def is_skull_stripped(image: Nifti1Image, metadata: Mapping[str, Any]) -> bool:
@@ -217,6 +228,8 @@ def is_skull_stripped(image: Nifti1Image, metadata: Mapping[str, Any]) -> bool:
 def _read_bytes(path: Path, what: str) -> bytes:
     """Content of the file, decompressed to its end so that the checksum is verified."""
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device would never end
+            raise InputError(f'{path}: the {what} cannot be read (not a file); check the path.')
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f'{path}: there is no such {what}; check the path.') from error
@@ -242,14 +255,14 @@ def _parse(content: bytes, path: Path, what: str) -> Nifti1Image:
         raise InputError(f'{path}: the {what} is not a NIfTI file; convert it to .nii.gz.')
     try:
         return kind.from_bytes(content)
-    except (OSError, ValueError, HeaderDataError, WrapStructError) as error:
+    except (OSError, ValueError, OverflowError, HeaderDataError, WrapStructError) as error:
         raise InputError(
             f'{path}: the NIfTI header of the {what} is damaged ({error}); convert it again.'
         ) from error
 
 
 def _shape_3d(shape: tuple[int, ...], path: Path, what: str) -> tuple[int, int, int]:
-    volumes = int(np.prod(shape[3:], dtype=int))
+    volumes = math.prod(shape[3:])
     if volumes > 1:
         raise InputError(
             f'{path}: the {what} holds {volumes} volumes; extract the one to use as a 3-D image.'

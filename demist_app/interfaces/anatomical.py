@@ -47,6 +47,7 @@ class CheckInputs(SimpleInterface):
     def _run_interface(self, runtime):
         from demist_app.imaging.conform import reorient_ras
         from demist_app.imaging.volumes import (
+            field_strength,
             header_warnings,
             is_skull_stripped,
             load_volume,
@@ -70,7 +71,7 @@ class CheckInputs(SimpleInterface):
             facts[f'{what} voxel size (mm)'] = ' × '.join(
                 f'{size:.2f}' for size in image.header.get_zooms()[:3]
             )
-            if strength := metadata.get('MagneticFieldStrength'):
+            if strength := field_strength(metadata):
                 facts[f'{what} field strength (T)'] = f'{strength:g}'
         self._results['warnings'] = warnings
         self._results['facts'] = facts

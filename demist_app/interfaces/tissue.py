@@ -59,6 +59,33 @@ class SegmentTissue(SimpleInterface):
         return runtime
 
 
+def deep_grey_labels(lookup: Path) -> list[int]:
+    """Find the labels of deep grey matter by their names.
+
+    Parameters
+    ----------
+    lookup : Path
+        TSV with the columns index and name.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be understood.
+    """
+    import pandas as pd
+
+    from demist_app.imaging.volumes import InputError
+
+    try:
+        table = pd.read_csv(lookup, sep='\t').astype({'index': 'int64', 'name': str})
+        deep = table['name'].str.contains(DEEP_GREY, case=False, na=False)
+        return [int(label) for label in table.loc[deep, 'index']]
+    except (LookupError, ValueError, OverflowError) as error:
+        raise InputError(
+            f'{lookup} is no table of labels: it needs the columns index and name.'
+        ) from error
+
+
 class DeepGreyInputSpec(BaseInterfaceInputSpec):
     """Inputs of `DeepGrey`."""
 
@@ -80,14 +107,10 @@ class DeepGrey(SimpleInterface):
     output_spec = DeepGreyOutputSpec
 
     def _run_interface(self, runtime):
-        import pandas as pd
-
         from demist_app.imaging.conform import Grid, resample
         from demist_app.imaging.volumes import load_volume, save_volume
 
-        names = pd.read_csv(self.inputs.lookup, sep='\t').set_index('index')['name']
-        deep = names.index[names.str.contains(DEEP_GREY, case=False, na=False)]
-        if len(deep):
+        if deep := deep_grey_labels(Path(self.inputs.lookup)):
             dseg = load_volume(self.inputs.dseg, 'segmentation')
             labels = np.isin(np.rint(dseg.get_fdata()), deep).astype(np.uint8)
             grid = Grid.of(nb.load(self.inputs.reference))

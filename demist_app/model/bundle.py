@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ METADATA = Path('configs/metadata.json')
 WEIGHTS = Path('models/model.safetensors')
 CARD = Path('docs/README.md')
 FORMAT = 'demist-bundle-1'
+FACTS = ('name', 'network', 'version')
+"""What the metadata of every bundle say."""
 
 
 class BundleError(ValueError):
@@ -99,14 +102,17 @@ def load_bundle(path: Path) -> Bundle:
         format.
     """
     try:
-        text = (path / METADATA).read_bytes()
-        metadata = json.loads(text)
+        content = (path / METADATA).read_bytes()
+        metadata = json.loads(content)
     except OSError as error:
         raise BundleError(f'{path} is not a model bundle: {METADATA} cannot be read') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f'{path / METADATA} is not valid JSON: fetch the bundle anew') from error
     if not isinstance(metadata, dict) or metadata.get('format') != FORMAT:
         raise BundleError(f'{path} is not a demist bundle (its format is not {FORMAT!r})')
+    for fact in FACTS:
+        if not (isinstance(text := metadata.get(fact), str) and text.isprintable()):
+            raise BundleError(f'{path / METADATA} states no {fact}: fetch the bundle anew')
     digests = metadata.get('sha256')
     if not isinstance(digests, dict) or not {str(WEIGHTS), str(METADATA)} <= set(digests):
         raise BundleError(f'{path / METADATA} lacks checksums: fetch the bundle anew')
@@ -114,10 +120,12 @@ def load_bundle(path: Path) -> Bundle:
     found = {str(n) for n in names if not any(part.startswith('.') for part in n.parts)}
     if added := sorted(found - set(digests)):
         raise BundleError(f'{path / added[0]} is no part of the bundle: remove it')
+    if missing := sorted(set(digests) - found):  # also what a name like "../x" or "/x" points to
+        raise BundleError(f'{path / missing[0]!s} is missing: fetch the bundle anew')
     for name, expected in digests.items():
         file = path / name
-        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
-            raise BundleError(f'{file} is missing: fetch the bundle anew')
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise BundleError(f'{file} is a link out of the bundle: fetch the bundle anew')
         digest = _sha256_of_facts(metadata) if file == path / METADATA else _sha256(file)
         if digest != expected:
             raise BundleError(
@@ -129,7 +137,7 @@ def load_bundle(path: Path) -> Bundle:
             pass
     except SafetensorError as error:
         raise BundleError(f'{path / WEIGHTS} is not a safetensors file: {error}') from error
-    return Bundle(path=path, metadata=metadata, sha256=hashlib.sha256(text).hexdigest())
+    return Bundle(path=path, metadata=metadata, sha256=hashlib.sha256(content).hexdigest())
 
 
 def write_bundle(
@@ -154,7 +162,9 @@ def write_bundle(
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
     try:
-        aside.chmod(0o755)
+        umask = os.umask(0)
+        os.umask(umask)
+        aside.chmod(0o777 & ~umask)
         for file in (METADATA, WEIGHTS, CARD):
             (aside / file).parent.mkdir()
         save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, aside / WEIGHTS)
@@ -165,8 +175,7 @@ def write_bundle(
         }
         facts['sha256'][str(METADATA)] = _sha256_of_facts(facts)
         (aside / METADATA).write_text(_as_json(facts), encoding='utf-8')
-        for file in (METADATA, WEIGHTS, CARD):  # safetensors writes for the owner alone
-            (aside / file).chmod(0o644)
+        (aside / WEIGHTS).chmod(0o666 & ~umask)  # safetensors writes for the owner alone
         load_bundle(aside)
         if (path / METADATA).exists():
             shutil.rmtree(path)
@@ -184,7 +193,9 @@ def _sha256(file: Path) -> str:
 def _sha256_of_facts(metadata: Mapping[str, Any]) -> str:
     """Digest of the metadata without that digest itself."""
     digests = {name: d for name, d in metadata['sha256'].items() if name != str(METADATA)}
-    return hashlib.sha256(_as_json(dict(metadata) | {'sha256': digests}).encode()).hexdigest()
+    return hashlib.sha256(
+        _as_json(dict(metadata) | {'sha256': digests}).encode(errors='surrogatepass')
+    ).hexdigest()
 
 
 def _as_json(facts: Mapping[str, Any]) -> str:

@@ -83,6 +83,16 @@ class _Linear:
         return Prediction(mean, sd, {'Sampler': 'none (regression)', 'Draws': 1})
 
 
+def _linear(bundle: Bundle) -> LinearPredictor:
+    try:
+        model = LinearPredictor.from_tensors(bundle.tensors())
+    except (KeyError, TypeError) as error:
+        raise BundleError(f'{bundle.path} holds no linear model ({error})') from error
+    if model.coefficients.shape != (3,) or model.residual_sd.ndim != 1:
+        raise BundleError(f'{bundle.path} holds no linear model (weights of another shape)')
+    return model
+
+
 def load_predictor(bundle: Bundle) -> Predictor:
     """Build the predictor a bundle describes.
 
@@ -93,7 +103,7 @@ def load_predictor(bundle: Bundle) -> Predictor:
     """
     network = bundle.metadata.get('network')
     if network == 'linear':
-        return _Linear(LinearPredictor.from_tensors(bundle.tensors()))
+        return _Linear(_linear(bundle))
     if network == 'demist':
         from demist_app.model.synthesis import DiffusionPredictor  # torch: linear does without
 

@@ -315,7 +315,7 @@ def load_preset(name: str) -> Preset:
     except OSError as error:
         names = ', '.join(sorted(file.stem for file in folder.glob('*.json')))
         raise PresetError(f'--preset {name} is neither one of {names} nor a JSON file') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PresetError(f'{path} is not valid JSON: {error}') from error
     if not isinstance(content, dict):
         raise PresetError(f'{path} must hold a JSON object')

@@ -22,7 +22,7 @@ from demist_app.model.diffusion import (
 )
 from demist_app.model.memory import ShortOfMemoryError, free_bytes, named, noting_shortage
 from demist_app.model.predictor import Image, Prediction
-from demist_app.model.presets import Preset, PresetError
+from demist_app.model.presets import Preset
 from demist_app.model.samplers import SAMPLERS
 from demist_app.model.windows import (
     Shape,
@@ -77,7 +77,7 @@ class DiffusionPredictor:
         try:
             preset = Preset.from_dict(bundle.metadata['preset'])
             return cls(Demist.from_tensors(preset, bundle.tensors()))
-        except (KeyError, PresetError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise BundleError(
                 f'{bundle.path} was written by demist {bundle.metadata["version"]} and this '
                 f'version cannot run it ({error}): update demist'

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from demist_app.engine import environment
-from demist_app.engine.environment import prepare
+from demist_app.engine.environment import prepare, without_secrets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOWHERE = '/dev/null/home'  # cannot be made, not even by root
@@ -72,7 +72,7 @@ def test_sockets_get_a_short_temporary_folder(tmp_path, monkeypatch):
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from demist_app.engine.environment import prepare
+from demist_app.engine.environment import prepare, without_secrets
 prepare(Path(sys.argv[1]), omp_nthreads=1)
 
 import matplotlib.font_manager, monai, nilearn.plotting, torch
@@ -126,3 +126,23 @@ def test_libraries_work_for_a_user_without_name_home_or_network(tmp_path, strang
     assert told['templates'] == 0
     assert Path(told['cache']).is_relative_to(work)
     assert not list(read_only.iterdir())
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['GITHUB_TOKEN', 'AWS_SECRET_ACCESS_KEY', 'AWS_ACCESS_KEY_ID', 'PGPASSWORD', 'DB_PWD',
+     'SSH_AUTH_SOCK', 'SLURM_JWT', 'HF_API_KEY', 'GOOGLE_APPLICATION_CREDENTIALS', 'npm_pat'],
+)  # fmt: skip
+def test_variables_that_look_secret_are_left_out(name):
+    assert without_secrets({name: 'x'}) == {}
+
+
+def test_variables_that_steps_need_are_kept():
+    needed = dict.fromkeys(
+        ('PATH', 'PWD', 'OLDPWD', 'HOME', 'OMP_NUM_THREADS', 'CUDA_VISIBLE_DEVICES', 'SLURM_JOB_ID',
+         'LD_LIBRARY_PATH', 'TMPDIR', 'PYTHONPATH', 'TEMPLATEFLOW_HOME'),
+        'x',
+    )  # fmt: skip
+    needed['http_proxy'] = 'http://proxy:3128'
+    assert without_secrets(needed) == needed
+    assert without_secrets({'DATABASE': 'postgres://me:word@host/x'}) == {}

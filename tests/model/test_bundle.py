@@ -122,7 +122,10 @@ def test_weights_that_are_no_safetensors_are_refused(bundle):
 
 def test_unknown_network_is_refused(bundle):
     other = write_bundle(
-        bundle.path, {'name': 'mine', 'network': 'quantum'}, bundle.tensors(), '# card'
+        bundle.path,
+        {'name': 'mine', 'network': 'quantum', 'version': '1'},
+        bundle.tensors(),
+        '# card',
     )
     with pytest.raises(BundleError, match="type 'quantum'"):
         load_predictor(other)
