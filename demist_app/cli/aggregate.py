@@ -7,7 +7,7 @@ from bids_layout.query import QueryError
 from demist_app.model.bundle import Bundle, BundleError, load_bundle
 from demist_app.settings import Settings, SettingsError
 from demist_app.training.folds import FoldError, read
-from demist_app.workflows.group import join_tables
+from demist_app.workflows.group import report_cohort
 from demist_app.workflows.scores import (
     in_words,
     out_of_fold_scores,
@@ -86,8 +86,8 @@ def aggregate(settings: Settings) -> Aggregate | None:
 
 
 def join_what_is_there(settings: Settings) -> str:
-    """Join the regional tables of the participant level, if there are any, and say so."""
+    """Report on what the participant level left here, if it was run, and say so."""
     try:
-        return f'wrote {join_tables(settings.inputs.out_dir)}'
-    except QueryError:
-        return 'no regional tables to join: the participant level was not run here'
+        return f'participant level, {report_cohort(settings.inputs)}'
+    except QueryError as error:
+        return f'no group report: {error}'

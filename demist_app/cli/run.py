@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_layout.text import printable
 from demist_app.cli.arguments import parse
 from demist_app.cli.verdict import ALL_DONE, BAD_USAGE, INTERNAL_FAULT, SOME_FAILED
 from demist_app.engine.environment import exit_on_sigterm, prepare
@@ -46,12 +47,12 @@ def run(arguments: Sequence[str]) -> int:
     settings, options = parse(arguments)
     exit_on_sigterm()
     try:
-        if options.dry_run:  # libraries want a writable folder even so
+        if options.dry_run or options.write_slurm:  # libraries want a writable folder even so
             with tempfile.TemporaryDirectory() as aside:
-                return _dispatch(settings, options, Path(aside))
-        return _dispatch(settings, options, settings.execution.work_dir)
+                return _dispatch(settings, options, Path(aside), arguments)
+        return _dispatch(settings, options, settings.execution.work_dir, arguments)
     except _UserError as error:
-        print(f'demist: error: {error}', file=sys.stderr)
+        print(f'demist: error: {printable(str(error))}', file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -60,7 +61,9 @@ def run(arguments: Sequence[str]) -> int:
         return INTERNAL_FAULT
 
 
-def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
+def _dispatch(
+    settings: Settings, options: 'Namespace', scratch: Path, arguments: Sequence[str]
+) -> int:
     with _user_errors():
         prepare(
             scratch,
@@ -71,7 +74,7 @@ def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
 
     console = Console(soft_wrap=True)
     if settings.inputs.analysis_level == 'group':
-        return _group(settings, options, console)
+        return _group(settings, options, console, arguments)
     with _user_errors():
         _check_templates(settings)
         bundle = _load_model(settings)
@@ -84,6 +87,15 @@ def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
     if not pairing.units:
         reasons = '; '.join(f'{skip.label}: {skip.reason}' for skip in pairing.skipped)
         raise _UserError(f'{settings.inputs.bids_dir} has nothing to process: {reasons}')
+    if options.write_slurm:
+        from demist_app.cli.slurm import Scripts
+
+        with _user_errors():
+            labels = dict.fromkeys(unit.participant for unit in pairing.units)
+            print(Scripts(arguments, settings).of_participants(tuple(labels)))
+        for skip in pairing.skipped:
+            print(f'skipped {skip.label}: {skip.reason}')
+        return ALL_DONE
     from demist_app.cli.execute import Execution
 
     with _user_errors():
@@ -97,20 +109,21 @@ def _dispatch(settings: Settings, options: 'Namespace', scratch: Path) -> int:
     return execution.process(markdown_only=options.md_only_boilerplate)
 
 
-def _group(settings: Settings, options: 'Namespace', console: 'Console') -> int:
+def _group(
+    settings: Settings, options: 'Namespace', console: 'Console', arguments: Sequence[str]
+) -> int:
     from demist_app.cli.aggregate import aggregate, join_what_is_there
-    from demist_app.workflows.group import join_tables
+    from demist_app.workflows.group import report_cohort
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
-    out_dir = settings.inputs.out_dir
     if settings.training.aggregate:
         with _user_errors():
             together = aggregate(settings)
             if not together:
-                say('no folds were drawn here: joining the regional tables')
-                say(f'wrote {join_tables(out_dir)}')
+                say('no folds were drawn here: joining what the participant level left')
+                say(report_cohort(settings.inputs))
                 return ALL_DONE
         for unit, reason in together.missing.items():
             say(f'{unit}: {reason}')
@@ -121,20 +134,26 @@ def _group(settings: Settings, options: 'Namespace', console: 'Console') -> int:
 
     with _user_errors():
         cohort = find_cohort(settings, keep_index=not options.dry_run)
-        if cohort is None and settings.training.fold:
+        if cohort is None and (settings.training.fold or options.prepare or options.write_slurm):
             raise SettingsError(
-                f'--fold {settings.training.fold}: {settings.inputs.bids_dir} has no measured PSR '
-                'maps to train on; give the data set that holds them with -d NAME=PATH'
+                f'{settings.inputs.bids_dir} has no measured PSR maps to train on; give the data '
+                'set that holds them with -d NAME=PATH'
             )
     if cohort is None:
         say('no measured PSR maps (give the data set that holds them with -d): nothing to train')
         with _user_errors():
-            say(f'wrote {join_tables(out_dir)}')
+            say(report_cohort(settings.inputs))
         return ALL_DONE
     if options.dry_run:
         from demist_app.cli.training_plan import describe_training
 
         print(describe_training(cohort))
+        return ALL_DONE
+    if options.write_slurm:
+        from demist_app.cli.slurm import Scripts
+
+        with _user_errors():
+            print(Scripts(arguments, settings).of_training(len(cohort.units)))
         return ALL_DONE
     from demist_app.cli.group import GroupRun
 

@@ -199,6 +199,12 @@ class Summarise(SimpleInterface):
         summary = {
             'unit': inputs.unit,
             'facts': facts,
+            # the same for the group level, which computes with them
+            'measures': {
+                'brain_volume_ml': inputs.brain_volume_ml,
+                'rotation_deg': inputs.rotation_deg,
+                'translation_mm': inputs.translation_mm,
+            },
             'warnings': warnings,
             'provenance': inputs.provenance,
         }

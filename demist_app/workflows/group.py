@@ -1,41 +1,74 @@
-"""The group level: what the participants' tables say together."""
+"""The group level: what the participants' results say together."""
 
-from pathlib import Path
-
-import pandas as pd
+import json
+from collections import Counter
 
 from bids_layout.dataset import write_whole
+from bids_layout.participants import groups
 from bids_layout.query import QueryError
+from boilerplate.group_report import render_group
+from demist_app.settings import Inputs
+from demist_app.workflows.cohort import STATUSES, find_traces
+from demist_app.workflows.cohort_page import Gathered, group_report
+from demist_app.workflows.cohort_tables import (
+    PSR_COLUMNS,
+    QC_COLUMNS,
+    changes,
+    psr_table,
+    qc_table,
+    to_tsv,
+)
+
+_OUTPUTS = {
+    'group_psr.tsv': 'regional values of all units',
+    'group_psr.json': 'columns of group_psr.tsv',
+    'group_qc.tsv': 'what became of each unit, its quality and warnings',
+    'group_qc.json': 'columns of group_qc.tsv',
+}
+_ELSEWHERE = {
+    'group_scores.tsv': 'scores of the out-of-fold maps',
+    'logs/CITATION.html': 'methods text of the last run, with references',
+}
 
 
-def join_tables(out_dir: Path) -> Path:
-    """Join the regional tables of all finished units.
+def report_cohort(inputs: Inputs) -> str:
+    """Join what the participant level left, whatever is there, in tables and one page.
+
+    Writes ``group_psr.tsv``, ``group_qc.tsv``, a JSON file with the columns of each, and
+    ``group.html``.
 
     Parameters
     ----------
-    out_dir : Path
-        Output folder of the participant level.
+    inputs : Inputs
+        Labels of participants and sessions narrow the cohort.
 
     Returns
     -------
-    Path
-        ``group_psr.tsv``: one row per unit and region.
+    str
+        What was found and written, for people.
 
     Raises
     ------
     QueryError
-        If no unit has a table yet.
+        If no run has worked on any of the units yet, or ``participants.tsv`` cannot be used.
     """
-    tables = []
-    for path in sorted(out_dir.glob('sub-*/**/anat/*_desc-synth_psr.tsv')):
-        entities = dict(part.split('-', 1) for part in path.name.split('_')[:-1])
-        table = pd.read_csv(path, sep='\t')
-        table.insert(0, 'participant_id', f'sub-{entities["sub"]}')
-        table.insert(1, 'session_id', f'ses-{entities["ses"]}' if 'ses' in entities else 'n/a')
-        tables.append(table)
-    if not tables:
-        raise QueryError(f'{out_dir} holds no regional tables: run the participant level first')
-    out = out_dir / 'group_psr.tsv'
-    text = pd.concat(tables).to_csv(sep='\t', index=False, na_rep='n/a', float_format='%.4f')
-    write_whole(out, text)
-    return out
+    out_dir = inputs.out_dir
+    units = find_traces(inputs)
+    if all(unit.status == 'not started' for unit in units):
+        raise QueryError(f'{out_dir} holds no results: run the participant level first')
+    psr = psr_table(units)
+    group_of = groups(inputs.bids_dir, {unit.participant for unit in units})
+    qc, outliers = qc_table(units, group_of, psr)
+    found = Gathered(units, psr, qc, outliers, changes(units))
+
+    for name, table, columns in (('psr', psr, PSR_COLUMNS), ('qc', qc, QC_COLUMNS)):
+        write_whole(out_dir / f'group_{name}.tsv', to_tsv(table))
+        described = json.dumps(columns, indent=2, ensure_ascii=False) + '\n'
+        write_whole(out_dir / f'group_{name}.json', described)
+    elsewhere = {name: what for name, what in _ELSEWHERE.items() if (out_dir / name).exists()}
+    report = group_report(found, (_OUTPUTS | elsewhere).items())
+    page = render_group(report, out_dir / 'group.html')
+
+    counts = Counter(unit.status for unit in units)
+    said = ', '.join(f'{counts[status]} {status}' for status in STATUSES if counts[status])
+    return f'{len(units)} {"unit" if len(units) == 1 else "units"}: {said}; see {page}'
