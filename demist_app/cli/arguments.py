@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, argparse.Namespace]:
     settings : Settings
     actions : argparse.Namespace
         The modes that end before any image is read: ``dry_run``, ``boilerplate_only``,
-        ``md_only_boilerplate``, ``reports_only``.
+        ``md_only_boilerplate``, ``reports_only``, ``write_slurm``.
 
     Raises
     ------
@@ -55,6 +55,8 @@ def _settings(options: argparse.Namespace, machine: Resources) -> Settings:
     bids_dir, out_dir = options.bids_dir.absolute(), options.out_dir.absolute()
     work_dir = (options.work_dir or Path('work')).absolute()
     _check_folders(bids_dir, out_dir, work_dir)
+    _check_derivatives(dict(options.derivatives), out_dir, work_dir)
+    _check_cluster(options)
     if (memory_gb := options.mem or machine.memory_gb) < 1:
         raise SettingsError(
             f'--mem is {memory_gb:.3g} GB, too little for any step; '
@@ -108,9 +110,11 @@ def _settings(options: argparse.Namespace, machine: Resources) -> Settings:
 
 def _training(options: argparse.Namespace) -> Training:
     """Check what concerns the group level alone."""
-    if options.analysis_level == 'participant' and (options.fold or options.aggregate):
-        option = '--fold' if options.fold else '--aggregate'
-        raise SettingsError(f'{option} belongs to the group level; give "group" for "participant"')
+    parts = [name for name in ('fold', 'aggregate', 'prepare') if getattr(options, name)]
+    if options.analysis_level == 'participant' and parts:
+        raise SettingsError(
+            f'--{parts[0]} belongs to the group level; give "group" for "participant"'
+        )
     if options.analysis_level == 'group' and (options.boilerplate_only or options.reports_only):
         option = '--boilerplate-only' if options.boilerplate_only else '--reports-only'
         raise SettingsError(f'{option} belongs to the participant level')
@@ -119,8 +123,10 @@ def _training(options: argparse.Namespace) -> Training:
             '--clean-workdir with --fold would remove what the jobs of other folds work on; '
             'give --no-resume to start this fold anew'
         )
-    if options.fold and options.aggregate:
-        raise SettingsError('--fold trains and --aggregate does not; give one of them')
+    if len(parts) > 1:
+        raise SettingsError(
+            f'--{parts[0]} and --{parts[1]} are different parts of the work; give one of them'
+        )
     training = Training(
         preset=options.preset or Training.preset,
         streams=options.streams or (),
@@ -128,6 +134,7 @@ def _training(options: argparse.Namespace) -> Training:
         n_splits=options.n_splits or Training.n_splits,
         fold=options.fold,
         aggregate=options.aggregate,
+        prepare=options.prepare,
         resume=options.resume is not False,
         final=options.final is not False,
         devices=options.devices or Training.devices,
@@ -145,6 +152,27 @@ def _training(options: argparse.Namespace) -> Training:
             'give --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES'
         )
     return training
+
+
+def _check_cluster(options: argparse.Namespace) -> None:
+    """Refuse what contradicts the writing of scripts, or their resubmission."""
+    if not options.write_slurm:
+        if options.container:
+            raise SettingsError('--container is for the jobs that --write-slurm DIR writes')
+        return
+    other_modes = ('dry_run', 'boilerplate_only', 'reports_only', 'fold', 'aggregate', 'prepare')
+    for name in other_modes:
+        if getattr(options, name):
+            raise SettingsError(f'--{name.replace("_", "-")} cannot go with --write-slurm')
+    for option, given in (
+        ('--clean-workdir', options.clean_workdir),
+        ('--no-resume', options.resume is False),
+    ):
+        if given:
+            raise SettingsError(
+                f'{option} cannot go with --write-slurm: a job that is submitted again would not '
+                'go on'
+            )
 
 
 def _check_folders(bids_dir: Path, out_dir: Path, work_dir: Path) -> None:
@@ -177,6 +205,17 @@ def _check_folders(bids_dir: Path, out_dir: Path, work_dir: Path) -> None:
             raise SettingsError(f'{option} {folder} is a file; give a folder')
 
 
+def _check_derivatives(derivatives: dict[str, Path], out_dir: Path, work_dir: Path) -> None:
+    """Refuse folders inside a data set that is read."""
+    for name, folder in derivatives.items():
+        for place, option in ((out_dir, 'out_dir'), (work_dir, 'work_dir')):
+            if Path(os.path.realpath(folder)) in Path(os.path.realpath(place)).parents:
+                raise SettingsError(
+                    f'{option} {place} lies inside the data set "{name}" ({folder}), which is only '
+                    'read; use a folder elsewhere'
+                )
+
+
 def _labels(values: Sequence[str], prefix: str) -> tuple[str, ...]:
     # one argument may hold several labels, as scripts often quote them together
     labels = [label.removeprefix(prefix) for value in values for label in value.split()]
@@ -188,7 +227,7 @@ def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
         return {}
     try:
         filters = json.loads(path.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f'--bids-filter-file {path} is not valid JSON: {error}') from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
         raise SettingsError(
@@ -206,7 +245,7 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
     """Read an earlier run's settings as defaults of the command line."""
     try:
         settings = Settings.from_json(path.read_text('utf-8'))
-    except (OSError, SettingsError) as error:
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
         parser.error(f'--config-file {path} cannot be used: {error}')
     inputs, processing, execution = settings.inputs, settings.processing, settings.execution
     training = settings.training

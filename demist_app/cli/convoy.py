@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_layout.dataset import write_whole
-from demist_app.settings import Settings
+from demist_app.settings import Settings, SettingsError
 from demist_app.training.examples import Example, read_examples
 from demist_app.workflows.crossvalidation import Task
 
@@ -25,6 +25,11 @@ class Convoy:
     Parameters
     ----------
     settings : Settings
+
+    Raises
+    ------
+    SettingsError
+        If ``srun`` started another number of processes than the training was told of.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -33,7 +38,16 @@ class Convoy:
         step = [
             environment.get(f'SLURM_{key}', '0') for key in ('JOB_ID', 'STEP_ID', 'RESTART_COUNT')
         ]
-        self.together = training.devices * training.num_nodes > 1 and 'SLURM_NTASKS' in environment
+        processes = training.devices * training.num_nodes
+        started = int(environment.get('SLURM_STEP_NUM_TASKS', '1'))
+        if started not in (1, processes):
+            raise SettingsError(
+                f'srun started {started} processes, but --devices {training.devices} and '
+                f'--num-nodes {training.num_nodes} make {processes}; give as many'
+            )
+        self.together = processes > 1 and 'SLURM_NTASKS' in environment
+        if self.together:  # Lightning wants it, and "srun -n" does not set it
+            environment.setdefault('SLURM_NTASKS_PER_NODE', str(training.devices))
         self.leads = not self.together or environment.get('SLURM_PROCID', '0') == '0'
         self._folder = settings.execution.work_dir / 'demist_group' / f'.step-{"-".join(step)}'
         self._told = 0

@@ -13,6 +13,7 @@ from bids_layout.names import derivative_path, report_path, summary_path
 from bids_layout.pairing import Pairing, Unit
 from boilerplate.methods import write_citations
 from demist_app import __version__
+from demist_app.cli.claims import claim, held_elsewhere
 from demist_app.cli.graph import close_run, follow, open_run, resolve_device, run_graph, step_of
 from demist_app.cli.progress import RunProgress
 from demist_app.cli.verdict import Outcome, by_unit
@@ -50,7 +51,7 @@ class Execution:
         self.pairing = pairing
         self.bundle = bundle
         self.console = console
-        self.labels = {workflow_name(unit): unit.label for unit in pairing.units}
+        self.units = pairing.units
 
     def write_dataset(self) -> None:
         """Make the output folder a BIDS derivative data set and open the run's own folder."""
@@ -58,9 +59,9 @@ class Execution:
 
     @cached_property
     def workflow(self) -> 'LiterateWorkflow':
-        """The graph of all units."""
+        """The graph of all units of this run."""
         return init_demist_wf(
-            units=self.pairing.units,
+            units=self.units,
             settings=self.settings,
             bundle=self.bundle,
             device=resolve_device(self.settings, self.bundle),
@@ -68,7 +69,7 @@ class Execution:
 
     def write_boilerplate(self, *, markdown_only: bool) -> None:
         """Describe the methods of this run in ``logs/CITATION.*``."""
-        unit_wf = self.workflow.get_node(workflow_name(self.pairing.units[0]))
+        unit_wf = self.workflow.get_node(workflow_name(self.units[0]))
         logs, description = self.settings.log_dir.parent, unit_wf.visit_desc()
         if markdown_only:
             write_whole(logs / 'CITATION.md', description.strip() + '\n')
@@ -88,30 +89,48 @@ class Execution:
         return self._close(outcomes)
 
     def process(self, *, markdown_only: bool) -> int:
-        """Run the graph and return the exit code."""
-        self.write_boilerplate(markdown_only=markdown_only)
+        """Run the graph and return the exit code; units of another run are left to it."""
+        work_dir = self.settings.execution.work_dir
+        with claim(work_dir, (unit.label for unit in self.pairing.units)) as held:
+            self.units = tuple(unit for unit in self.pairing.units if unit.label not in held)
+            reason = held_elsewhere(work_dir)
+            refused = [Outcome(label, 'refused', reason=reason) for label in sorted(held)]
+            try:
+                outcomes = self._process(markdown_only=markdown_only) if self.units else []
+            except (KeyboardInterrupt, SystemExit):
+                self._close([*self._outcomes(self._progress, (), interrupted=True), *refused])
+                raise
+            return self._close([*outcomes, *refused])
+
+    def _process(self, *, markdown_only: bool) -> list[Outcome]:
+        """Run the graph of the units that this run has claimed."""
         settings, execution = self.settings, self.settings.execution
-        if execution.clean_workdir:
-            shutil.rmtree(execution.work_dir / self.workflow.name, ignore_errors=True)
-        for unit in self.pairing.units:
+        self.write_boilerplate(markdown_only=markdown_only)
+        for unit in self.units:
+            if execution.clean_workdir:
+                folder = execution.work_dir / self.workflow.name / workflow_name(unit)
+                shutil.rmtree(folder, ignore_errors=True)
             # a report speaks of one run: what an earlier one showed must not appear in it
             summary = summary_path(settings.inputs.out_dir, unit)
             shutil.rmtree(summary.parent, ignore_errors=True)
             self._remove_old_maps(unit)
-        progress = follow(self.workflow, self.labels, self.console)
         self.console.print(
-            f'demist {__version__}: {len(self.labels)} unit(s), {execution.nprocs} processor(s), '
-            f'{execution.memory_gb:.1f} GB; log in {self.settings.log_dir}',
+            f'demist {__version__}: {len(self.units)} unit(s), {execution.nprocs} processor(s), '
+            f'{execution.memory_gb:.1f} GB; log in {settings.log_dir}',
             markup=False,
             highlight=False,
         )
-        try:
-            failures = run_graph(self.workflow, settings, progress)
-        except (KeyboardInterrupt, SystemExit):
-            self._close(self._outcomes(progress, (), interrupted=True))
-            raise
+        failures = run_graph(self.workflow, settings, self._progress)
         stopped = bool(failures) and execution.stop_on_first_crash
-        return self._close(self._outcomes(progress, failures, interrupted=stopped))
+        return self._outcomes(self._progress, failures, interrupted=stopped)
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return {workflow_name(unit): unit.label for unit in self.units}
+
+    @cached_property
+    def _progress(self) -> RunProgress:
+        return follow(self.workflow, self._labels, self.console)
 
     def _remove_old_maps(self, unit: Unit) -> None:
         """Remove what this run does not make, lest it stand beside another run's mean."""
@@ -129,9 +148,9 @@ class Execution:
     ) -> list[Outcome]:
         """Judge every unit by the traces it left."""
         out_dir = self.settings.inputs.out_dir
-        failed = by_unit(failures, self.labels)
+        failed = by_unit(failures, self._labels)
         outcomes = []
-        for unit in self.pairing.units:
+        for unit in self.units:
             label, seconds = unit.label, progress.seconds(unit.label)
             if unit_failures := failed.get(label):
                 first = unit_failures[0]
@@ -168,7 +187,7 @@ class Execution:
             and summary_path(out_dir, unit).exists()
         )
 
-    def _close(self, outcomes: list[Outcome]) -> int:
+    def _close(self, outcomes: Sequence[Outcome]) -> int:
         """Write the verdict everywhere it is read, and return it as exit code."""
         skipped = (Outcome(s.label, 'skipped', reason=s.reason) for s in self.pairing.skipped)
         return close_run(self.settings, [*outcomes, *skipped])

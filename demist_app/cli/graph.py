@@ -5,16 +5,16 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
 from bids_layout.dataset import write_dataset_description, write_whole
 from demist_app import __version__
 from demist_app.cli.logs import configure_nipype, start_logs
+from demist_app.cli.plugins import Plugin
 from demist_app.cli.progress import RunProgress
-from demist_app.cli.verdict import Outcome, exit_code, read_crashes, sentence, to_tsv
+from demist_app.cli.verdict import Outcome, exit_code, sentence, to_tsv
 from demist_app.engine.failures import Failure, NodesFailedError
 from demist_app.engine.plugin import DemistMultiProc
 from demist_app.engine.resources import available
@@ -37,7 +37,14 @@ PRELOADED = (
 
 
 def open_run(settings: Settings) -> None:
-    """Make the output folder a BIDS derivative data set and open the run's own folder."""
+    """Make the output folder a BIDS derivative data set and open the run's own folder.
+
+    Raises
+    ------
+    SettingsError
+        If the plugin that was chosen cannot be used.
+    """
+    chosen_plugin(settings)  # before anything is written
     write_dataset_description(
         settings.inputs.out_dir,
         bids_dir=settings.inputs.bids_dir,
@@ -84,22 +91,32 @@ def run_graph(
     execution.work_dir.mkdir(parents=True, exist_ok=True)
     if execution.write_graph:
         _write_graph(workflow, settings)
-    plugin = _plugin(settings, progress)
+    # nipype's own drawing of the graph, which runs that share the work folder would overwrite
+    workflow.config['execution']['create_report'] = 'false'
     try:
         with progress:
-            workflow.run(**plugin)
+            if plugin := chosen_plugin(settings):
+                return plugin.run(workflow, settings, progress)
+            _run_here(workflow, settings, progress)
     except NodesFailedError as error:
         return error.failures
-    except Exception:
-        # nipype's own plugins, chosen with --use-plugin, say it with crash files only
-        if not (failures := read_crashes(settings.log_dir)):
-            raise
-        return failures
     finally:
         shutil.rmtree(settings.log_dir / 'staging', ignore_errors=True)
-        if execution.resource_monitor and isinstance(plugin['plugin'], DemistMultiProc):
-            _add_usage(settings.log_dir / 'resources.tsv', plugin['plugin'], progress)
     return ()
+
+
+def chosen_plugin(settings: Settings) -> Plugin | None:
+    """Return the plugin of ``--use-plugin``; None without one.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be used.
+    """
+    file = settings.execution.plugin_file
+    if not file:
+        return None
+    return Plugin.read(file, settings.inputs.out_dir, settings.execution.work_dir)
 
 
 def step_of(node: str) -> str:
@@ -116,22 +133,23 @@ def _write_graph(workflow: 'LiterateWorkflow', settings: Settings) -> None:
         LOGGER.warning('no "dot" of Graphviz on this machine: wrote %s without its SVG', path)
 
 
-def _plugin(settings: Settings, progress: RunProgress) -> dict[str, Any]:
-    """Return the arguments of `Workflow.run`."""
+def _run_here(workflow: 'LiterateWorkflow', settings: Settings, progress: RunProgress) -> None:
+    """Run a graph on this machine."""
     execution = settings.execution
-    if execution.plugin_file:
-        # YAML is a superset of JSON
-        chosen = yaml.safe_load(execution.plugin_file.read_text('utf-8'))
-        arguments = {'status_callback': progress.callback, **chosen.get('plugin_args', {})}
-        return {'plugin': chosen['plugin'], 'plugin_args': arguments}
-    arguments = {
-        'n_procs': execution.nprocs,
-        'memory_gb': execution.memory_gb,
-        'n_gpu_procs': execution.n_gpu_procs,
-        'preload': PRELOADED,
-        'status_callback': progress.callback,
-    }
-    return {'plugin': DemistMultiProc(plugin_args=arguments)}
+    engine = DemistMultiProc(
+        plugin_args={
+            'n_procs': execution.nprocs,
+            'memory_gb': execution.memory_gb,
+            'n_gpu_procs': execution.n_gpu_procs,
+            'preload': PRELOADED,
+            'status_callback': progress.callback,
+        }
+    )
+    try:
+        workflow.run(plugin=engine)
+    finally:
+        if execution.resource_monitor:
+            _add_usage(settings.log_dir / 'resources.tsv', engine, progress)
 
 
 def _add_usage(path: Path, engine: DemistMultiProc, progress: RunProgress) -> None:

@@ -13,6 +13,7 @@ from bids_layout.pairing import Unit
 from boilerplate.methods import write_citations
 from demist_app import __version__
 from demist_app.cli.aggregate import aggregate, join_what_is_there
+from demist_app.cli.claims import claim, held_elsewhere
 from demist_app.cli.cohort import Cohort, splits_path
 from demist_app.cli.convoy import Convoy
 from demist_app.cli.graph import close_run, follow, open_run, resolve_device, run_graph, step_of
@@ -107,13 +108,12 @@ class GroupRun:
             f'demist {__version__}: {len(self.cohort.units)} unit(s) with measured PSR maps, '
             f'log in {settings.log_dir}'
         )
-        if settings.execution.clean_workdir:
-            for name in ('demist_wf', 'demist_group'):
-                shutil.rmtree(settings.execution.work_dir / name, ignore_errors=True)
         with self._alone():
             examples = self._prepare()
             splits = settle(splits_path(settings), examples, training.n_splits, seed)
             self._describe()
+        if training.prepare:
+            return
         folds = [training.fold] if training.fold else range(1, splits.n_splits + 1)
         for fold in folds:
             self._cross_validate(fold_task(splits, examples, fold, seed), fold, splits)
@@ -145,7 +145,18 @@ class GroupRun:
         settings, units = self.settings, self.cohort.units
         workflow = init_examples_wf(units=units, settings=settings, groups=self.cohort.groups)
         self._preprocessing = workflow.get_node(workflow_name(units[0])).visit_desc()
-        self._run(workflow, units)
+        work_dir = settings.execution.work_dir
+        with claim(work_dir, (unit.label for unit in units)) as held:
+            if held:  # the folds must not depend on who is at work
+                first = min(held)
+                raise SettingsError(f'{first} cannot be prepared: {held_elsewhere(work_dir)}')
+            if settings.execution.clean_workdir:
+                for unit in units:
+                    folder = work_dir / workflow.name / workflow_name(unit)
+                    shutil.rmtree(folder, ignore_errors=True)
+                for folder in (work_dir / 'demist_group').glob('*/'):
+                    shutil.rmtree(folder, ignore_errors=True)
+            self._run(workflow, units)
         for unit in units:
             if unit.label not in self._failed:
                 self._prepared[unit] = Prepared.find(unit, settings)
@@ -182,6 +193,14 @@ class GroupRun:
 
     def _train(self, task: Task, scores: Mapping[str, tuple[float, float]]) -> Bundle | None:
         """Train one model; where that fails, so do the units it was to be tested on."""
+        with claim(self.settings.execution.work_dir, [task.name]) as held:
+            if held:
+                reason = held_elsewhere(self.settings.execution.work_dir)
+                self._give_up(task, f'{task.name} is not trained: {reason}')
+                return None
+            return self._train_alone(task, scores)
+
+    def _train_alone(self, task: Task, scores: Mapping[str, tuple[float, float]]) -> Bundle | None:
         preset, settings = self.cohort.preset, self.settings
         if not settings.training.resume:
             forget(task, settings)
@@ -191,17 +210,19 @@ class GroupRun:
             try:
                 bundle = train_model(task, preset, settings, self.machine, scores)
             except TrainingError as error:
-                for name in [example.name for example in task.test] or [task.name]:
-                    outcome = Outcome(
-                        name, 'failed', step=f'training {task.name}', reason=str(error)
-                    )
-                    self._failed.setdefault(name, outcome)
-                self._say(f'{task.name} failed: {error}')
-                if settings.execution.stop_on_first_crash:
-                    raise _StoppedError from error
+                self._give_up(task, str(error))
                 return None
         self._say(f'{task.name}: {bundle.path}, sha256 {bundle.sha256}')
         return bundle
+
+    def _give_up(self, task: Task, reason: str) -> None:
+        """Take note of a model that there is not, and of the units it was to be tested on."""
+        for name in [example.name for example in task.test] or [task.name]:
+            outcome = Outcome(name, 'failed', step=f'training {task.name}', reason=reason)
+            self._failed.setdefault(name, outcome)
+        self._say(f'{task.name} failed: {reason}')
+        if self.settings.execution.stop_on_first_crash:
+            raise _StoppedError
 
     def _run(self, workflow: 'LiterateWorkflow', units: Iterable[Unit]) -> None:
         """Run a graph and take note of the units that fail."""

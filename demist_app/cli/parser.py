@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_training(parser.add_argument_group('training (group level)'))
     _add_resources(parser.add_argument_group('resources'))
     _add_modes(parser.add_argument_group('modes and traces'))
+    _add_cluster(parser.add_argument_group('cluster'))
     return parser
 
 
@@ -133,6 +134,9 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         'trains the final model',
     )  # fmt: skip
     group.add_argument(
+        '--prepare', action='store_true', help='prepare the scans and draw the folds; train nothing'
+    )
+    group.add_argument(
         '--aggregate', action='store_true', help='train nothing; join the results that exist'
     )
     group.add_argument(
@@ -211,14 +215,28 @@ def _add_modes(group: argparse._ArgumentGroup) -> None:
         '--stop-on-first-crash', action='store_true', help='stop the whole run at the first failure'
     )
     group.add_argument(
-        '--clean-workdir', action='store_true', help='empty the work folder before the run'
-    )
+        '--clean-workdir', action='store_true',
+        help='first remove what earlier runs left in the work folder of what this run processes',
+    )  # fmt: skip
     group.add_argument(
         '--notrack', action='store_true', help='accepted and ignored: demist never sends anything'
     )
     group.add_argument(
         '-v', '--verbose', dest='verbosity', action='count', help='say more; -vv for debugging'
     )
+
+
+def _add_cluster(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--write-slurm', type=Path, metavar='DIR',
+        help='process nothing; write this command as jobs for SLURM: a task for each participant, '
+        'or the scans, folds and final model of a training',
+    )  # fmt: skip
+    group.add_argument(
+        '--container', metavar='IMAGE',
+        help='with --write-slurm: run this Apptainer image in the jobs (default: the demist that '
+        'writes them)',
+    )  # fmt: skip
 
 
 def _derivative(text: str) -> tuple[str, Path]:

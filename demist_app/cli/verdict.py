@@ -20,8 +20,8 @@ class Outcome:
     Attributes
     ----------
     status : str
-        ``done``, ``failed``, ``skipped`` (never started, for the reason given) or
-        ``interrupted``.
+        ``done``, ``failed``, ``skipped`` (never started, for the reason given), ``refused``
+        (another run is working on it) or ``interrupted``.
     """
 
     unit: str
@@ -34,7 +34,8 @@ class Outcome:
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
     """Return the exit code that all other traces of the run agree with."""
-    return SOME_FAILED if any(o.status in ('failed', 'interrupted') for o in outcomes) else ALL_DONE
+    missing = ('failed', 'interrupted', 'refused')
+    return SOME_FAILED if any(o.status in missing for o in outcomes) else ALL_DONE
 
 
 def sentence(outcomes: Sequence[Outcome]) -> str:
@@ -42,7 +43,7 @@ def sentence(outcomes: Sequence[Outcome]) -> str:
     counts = Counter(outcome.status for outcome in outcomes)
     parts = [
         f'{counts[status]} {status}'
-        for status in ('done', 'failed', 'interrupted', 'skipped')
+        for status in ('done', 'failed', 'interrupted', 'refused', 'skipped')
         if counts[status]
     ]
     units = f'{len(outcomes)} unit{"" if len(outcomes) == 1 else "s"}'
