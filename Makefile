@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image docs linear bench heldout streams clean
+.PHONY: demo demo-training small test lint image test-image soak docs linear bench heldout streams clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -37,6 +37,7 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 test: lint .cache/pybids
 	$(BIN)/pytest -n 2 --dist loadfile
@@ -89,8 +90,17 @@ streams: build/bench/bids
 	tar -xzf $@/pybids-0.22.0.tar.gz -C $@ --strip-components=1 pybids-0.22.0/tests/data
 	rm $@/pybids-0.22.0.tar.gz
 
+ENGINE ?= docker
 image:
-	docker build -t demist .
+	$(ENGINE) build -t demist --build-arg REVISION=$$(git rev-parse HEAD) .
+
+test-image: .venv/installed
+	DEMIST_ENGINE=$(ENGINE) DEMIST_IMAGE=demist $(BIN)/pytest tests/container
+
+# Broken scans, a killed worker, and what a rerun does about it
+soak: .venv/installed
+	rm -rf build/soak
+	$(BIN)/python benchmarks/soak.py build/soak --broken 4
 
 # The user guide, in build/site
 docs: .venv/installed
