@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image test-image soak docs linear bench heldout streams clean
+.PHONY: demo demo-training small test lint image test-image cluster soak docs linear bench heldout streams clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -96,6 +96,11 @@ image:
 
 test-image: .venv/installed
 	DEMIST_ENGINE=$(ENGINE) DEMIST_IMAGE=demist $(BIN)/pytest tests/container
+
+# The jobs that demist writes, on a SLURM cluster of one node (as root, with slurm-wlm and munge)
+cluster: .venv/installed
+	eval "$$(tests/cluster/start.sh build/slurm)" && $(BIN)/pytest -m slurm tests/cluster; \
+	    code=$$?; tests/cluster/start.sh --stop build/slurm; exit $$code
 
 # Broken scans, a killed worker, and what a rerun does about it
 soak: .venv/installed

@@ -62,12 +62,15 @@ def test_anat_only_graph_and_clean_workdir(phantom, tmp_path):
     (tmp_path / 'work').mkdir()
     precious = tmp_path / 'work' / 'thesis.docx'
     precious.write_text('not ours')
-    leftover = tmp_path / 'work' / 'demist_wf' / 'leftover'
+    leftover = tmp_path / 'work' / 'demist_wf' / 'sub_04_ses_01_wf' / 'leftover'
     leftover.mkdir(parents=True)
+    others = tmp_path / 'work' / 'demist_wf' / 'sub_03_ses_01_wf'
+    others.mkdir()
     run = demist(phantom, tmp_path, *options)
     assert run.code == 0, run.text
     assert precious.exists()
     assert not leftover.exists()
+    assert others.exists()
     assert not list(run.out.rglob('*PSRmap*'))
     assert list(run.out.rglob('*_desc-preproc_T1w.nii.gz'))
     assert 'synthesise' not in (run.log_dir / 'graph.dot').read_text()
