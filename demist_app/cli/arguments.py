@@ -233,11 +233,6 @@ def _filters(path: Path | None) -> dict[str, dict[str, Any]]:
         raise SettingsError(
             f'--bids-filter-file {path} must map t1w, flair or psr to a dictionary of entities'
         )
-    if unknown := sorted(set(filters) - {'t1w', 'flair', 'psr'}):
-        raise SettingsError(
-            f'--bids-filter-file {path} has the key {unknown[0]!r}; '
-            'only t1w, flair and psr are used'
-        )
     return filters
 
 

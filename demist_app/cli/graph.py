@@ -1,6 +1,7 @@
 """What both levels do alike: open a run, and run one graph to its end."""
 
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ PRELOADED = (
     'boilerplate.figures',
 )
 """Slow imports that all workers share."""
+_CONTAINERS = {'APPTAINER_CONTAINER': 'apptainer', 'IS_DOCKER_8395080871': 'docker'}
 
 
 def open_run(settings: Settings) -> None:
@@ -45,11 +47,13 @@ def open_run(settings: Settings) -> None:
         If the plugin that was chosen cannot be used.
     """
     chosen_plugin(settings)  # before anything is written
+    containers = [kind for variable, kind in _CONTAINERS.items() if variable in os.environ]
     write_dataset_description(
         settings.inputs.out_dir,
         bids_dir=settings.inputs.bids_dir,
         derivatives=settings.inputs.derivatives,
         version=__version__,
+        container={'Type': containers[0]} if containers else None,
     )
     settings.log_dir.mkdir(parents=True)
     write_whole(settings.log_dir / 'settings.json', settings.to_json() + '\n')

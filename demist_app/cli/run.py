@@ -118,6 +118,10 @@ def _group(
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
+    joining = f'would join the results in {settings.inputs.out_dir}'
+    if settings.training.aggregate and options.dry_run:
+        say(joining)
+        return ALL_DONE
     if settings.training.aggregate:
         with _user_errors():
             together = aggregate(settings)
@@ -141,6 +145,9 @@ def _group(
             )
     if cohort is None:
         say('no measured PSR maps (give the data set that holds them with -d): nothing to train')
+        if options.dry_run:
+            say(joining)
+            return ALL_DONE
         with _user_errors():
             say(report_cohort(settings.inputs))
         return ALL_DONE

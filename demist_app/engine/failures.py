@@ -7,7 +7,8 @@ from pathlib import Path
 
 LOST = 255  # multiprocessing's word for a worker whose end nobody saw
 OUT_OF_MEMORY = (
-    'rerun with --low-mem, a smaller --nprocs or more memory (--mem); finished steps are kept'
+    'rerun with --low-mem, a smaller --nprocs or more memory (--mem, and the limit of the '
+    'container or job, if it has one); finished steps are kept'
 )
 REMEDIES = (
     (

@@ -50,6 +50,11 @@ def test_group_joins_the_tables(copy, phantom):
     command = [
         *COMMAND, str(copy / 'bids'), str(copy / 'out'), 'group', '-w', str(copy / 'work')
     ]  # fmt: skip
+    for options in (['--dry-run'], ['--dry-run', '--aggregate']):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert 'would join' in done.stdout
+        assert not list((copy / 'out').glob('group*'))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = (copy / 'out' / 'group_psr.tsv').read_text().splitlines()

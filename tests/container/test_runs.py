@@ -41,6 +41,8 @@ def test_the_default_run_leaves_a_report_and_the_map(default_run):
     assert default_run.status['sub-01_ses-01']['status'] == 'done'
     assert (default_run.out / 'sub-01_ses-01.html').is_file()
     assert any(name.endswith('desc-synth_PSRmap.nii.gz') for name in digests(default_run.out))
+    description = json.loads((default_run.out / 'dataset_description.json').read_text())
+    assert description['GeneratedBy'][0]['Container'] == {'Type': 'docker'}
 
 
 def test_the_same_bits_as_outside_the_container(default_run, phantom, quick, tmp_path):
