@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,8 +145,8 @@ def write_units(bids: Path, units: int, broken: int, seed: int) -> dict[str, str
     return {label: reason for label, (_, reason) in bad.items()}
 
 
-def demist(bids: Path, folder: Path, *options: str, kill_after: float | None = None) -> Done:
-    """Run the app; kill a worker at a long step after some seconds."""
+def demist(bids: Path, folder: Path, *options: str, kill_at: int = 0) -> Done:
+    """Run the app; kill a worker when so many participants have come to a long step."""
     command = [
         sys.executable, '-m', 'demist_app', bids, folder / 'out', 'participant', '-w',
         folder / 'work', '--sloppy', '--model', 'linear', '--omp-nthreads', '1', *options,
@@ -154,29 +155,27 @@ def demist(bids: Path, folder: Path, *options: str, kill_after: float | None = N
     start, killed = time.monotonic(), ''
     with (folder / 'output.txt').open('a') as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            while not (killed := _kill_a_worker(process.pid)):
-                promise(process.poll() is None, 'the run ended before a worker could be killed')
-                time.sleep(0.05)
+        seen: set[str] = set()
+        while kill_at and not killed:
+            promise(process.poll() is None, 'the run ended before a worker could be killed')
+            time.sleep(0.05)
+            for label, worker in _long_steps(process.pid):
+                seen.add(label)
+                if len(seen) >= kill_at and not killed:
+                    worker.kill()
+                    killed = label
         code = process.wait()
     return Done(folder / 'out', code, time.monotonic() - start, killed)
 
 
-def _kill_a_worker(pid: int) -> str:
-    """Kill one worker that is at a long step; return the participant it worked on, or nothing."""
-    workers = psutil.Process(pid).children(recursive=True)
-    random.shuffle(workers)
-    for worker in workers:
-        try:
+def _long_steps(pid: int) -> Iterator[tuple[str, psutil.Process]]:
+    """Yield the workers that are at a long step, and the participants they work on."""
+    for worker in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
             folder = Path(worker.cwd())
-            if folder.name in LONG_STEPS:
-                worker.kill()
-                found = re.search(r'/(sub_\w+?)_ses', str(folder))
-                return found[1].replace('_', '-') if found else ''
-        except psutil.Error:
-            continue
-    return ''
+            found = re.search(r'/(sub_\w+?)_ses', str(folder))
+            if found and folder.name in LONG_STEPS:
+                yield found[1].replace('_', '-'), worker
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -229,7 +228,7 @@ def soak(folder: Path, units: int, broken: int, solo: int, seed: int) -> str:
     random.seed(seed)
     bids = folder / 'bids'
     bad = write_units(bids, units, broken, seed)
-    run = demist(bids, folder / 'all', kill_after=random.uniform(15, 15 + 4 * units))
+    run = demist(bids, folder / 'all', kill_at=random.randint(1, units // 2))
     check_cohort(run, units, bad)
     again = demist(bids, folder / 'all')
     check_rerun(again, run, bad)

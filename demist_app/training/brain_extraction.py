@@ -18,6 +18,7 @@ from nibabel.nifti1 import Nifti1Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from demist_app import __version__
 from demist_app.evaluation.metrics import dice
 from demist_app.imaging.brain_extraction import (
     DISTANCE_SCALE,
@@ -271,6 +272,8 @@ def publish(
     parameters = sum(values.numel() for values in network.parameters())
     metadata = {
         'name': 'brainmask',
+        'network': 'brainmask',
+        'version': __version__,
         'features': FEATURES,
         'spacing_mm': SPACING,
         'parameters': parameters,
