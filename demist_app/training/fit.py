@@ -7,7 +7,8 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,6 +123,22 @@ class Chronicle(Callback):
         self.history = state_dict['history']
 
 
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep back what Lightning advises and does not apply here."""
+    with warnings.catch_warnings():
+        # patches are a function of their number: there are as many as one asks for, and few
+        # enough processors that workers are a choice
+        warnings.filterwarnings('ignore', '.*does not have many workers.*')
+        warnings.filterwarnings('ignore', '.*found.*in eval mode.*')
+        warnings.filterwarnings('ignore', '.*exists and is not empty.*')
+        warnings.filterwarnings('ignore', '.*LeafSpec.*')
+        # one process is a choice too, where there is SLURM
+        warnings.filterwarnings('ignore', '.*`srun` command is available.*')
+        yield
+
+
+@_without_advice()
 def fit(
     stage: Stage,
     training: Dataset[dict[str, Tensor]],
@@ -218,19 +235,12 @@ def fit(
     # a moving average of what does not move is still rounded
     frozen = {k: p.detach().clone() for k, p in stage.named_parameters() if not p.requires_grad}
     try:
-        with warnings.catch_warnings():
-            # patches are a function of their number: there are as many as one asks for, and few
-            # enough processors that workers are a choice
-            warnings.filterwarnings('ignore', '.*does not have many workers.*')
-            warnings.filterwarnings('ignore', '.*found.*in eval mode.*')
-            warnings.filterwarnings('ignore', '.*exists and is not empty.*')
-            warnings.filterwarnings('ignore', '.*LeafSpec.*')
-            trainer.fit(
-                stage,
-                loader(training, per_epoch * budget.accumulate, fixed=False),
-                loader(validation, VALIDATION_BATCHES, fixed=True),
-                ckpt_path=str(last) if last.exists() else None,
-            )
+        trainer.fit(
+            stage,
+            loader(training, per_epoch * budget.accumulate, fixed=False),
+            loader(validation, VALIDATION_BATCHES, fixed=True),
+            ckpt_path=str(last) if last.exists() else None,
+        )
     except (RuntimeError, MemoryError) as error:
         if not any(text in str(error).lower() for text in _OUT_OF_MEMORY):
             raise
