@@ -1,14 +1,11 @@
 """The report of a cohort: one HTML file that needs no network."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
 from boilerplate.files import write_atomic
-from boilerplate.report import Headline, number, options
+from boilerplate.report import Headline, inlined, number, options
 from boilerplate.strips import HEIGHT, Course, Panel
 from boilerplate.svg import ENVIRONMENT
 
@@ -174,19 +171,12 @@ def render_group(report: GroupReport, out: Path) -> Path:
     Path
         `out`.
     """
-    templates = files('boilerplate').joinpath('templates')
-    script, style = (
-        '\n'.join(templates.joinpath(name).read_text(encoding='utf-8') for name in names)
-        for names in (_SCRIPTS, _STYLES)
-    )
     page = ENVIRONMENT.get_template('group.html.j2').render(
         report=report,
         number=number,
         signed=signed,
         options=options,
         height=HEIGHT,
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **inlined(scripts=_SCRIPTS, styles=_STYLES),
     )
     return write_atomic(out, page)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -159,6 +159,17 @@ def options(text: str) -> Markup:
     return Markup().join(option.format(p) if p.startswith('--') else p for p in parts)
 
 
+def inlined(*, scripts: Sequence[str], styles: Sequence[str]) -> dict[str, str]:
+    """Return style and script of a page, and the digest by which its policy knows the script."""
+    templates = files('boilerplate').joinpath('templates')
+    script, style = (
+        '\n'.join(templates.joinpath(name).read_text(encoding='utf-8') for name in names)
+        for names in (scripts, styles)
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {'style': style, 'script': script, 'script_hash': digest}
+
+
 def render(report: UnitReport, out: Path) -> Path:
     """Write a report.
 
@@ -184,9 +195,6 @@ def render(report: UnitReport, out: Path) -> Path:
     ValueError
         The methods text cites a work that the bibliography lacks.
     """
-    templates = files('boilerplate').joinpath('templates')
-    script = templates.joinpath('report.js').read_text(encoding='utf-8')
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     known = [region for region in report.regions if not math.isnan(region.mean)]
     page = ENVIRONMENT.get_template('report.html.j2').render(
         report=report,
@@ -198,8 +206,6 @@ def render(report: UnitReport, out: Path) -> Path:
         number=number,
         options=options,
         scale=max([PSR_MAXIMUM, *(region.mean + region.sd for region in known)]),
-        style=templates.joinpath('report.css').read_text(encoding='utf-8'),
-        script=script,
-        script_hash=digest,
+        **inlined(scripts=('report.js',), styles=('report.css',)),
     )
     return write_atomic(out, page)
