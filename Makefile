@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image test-image cluster soak docs linear bench heldout streams clean
+.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench heldout streams clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -38,6 +38,8 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run tests/cluster/start.sh tests/container/apptainer.sh
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.circle-ci .circleci/config.yml
 
 test: lint .cache/pybids
 	$(BIN)/pytest -n 2 --dist loadfile
@@ -110,6 +112,12 @@ soak: .venv/installed
 # The user guide, in build/site
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Source distribution, and the wheel made of it
+package: .venv/installed
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/python -m zipfile --list build/dist/demist-*.whl >build/dist/list
 
 clean:
 	rm -rf .venv .cache demo build *.egg-info

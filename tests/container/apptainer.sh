@@ -53,6 +53,7 @@ elif [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
   cp "$self" "$tree/check.sh"
   chown 1000:1000 "$folder/run" "$folder/run/image.tar"
   # apptainer refuses to start in a chroot; pivot_root gives it a root of its own
+  # shellcheck disable=SC2016 # the inner shell expands them
   unshare --mount bash -euc '
     mount --bind "$1" "$1"
     cd "$1"
