@@ -23,6 +23,7 @@ from demist_app.training.linear import Example, examples
 from demist_app.training.run import WEIGHTS, assemble, stage_folder
 
 FROM_NOISE = 8  # steps
+MARGIN, MULTIPLE = 4, 16  # voxels, as in `demist_app.imaging.conform.brain_grid`
 
 
 def variants(preset: Preset, work: Path) -> Iterator[Preset]:
@@ -45,14 +46,28 @@ def samplings(preset: Preset) -> dict[str, Preset]:
     }
 
 
+def brain_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the part of the grid that holds the brain, as wide as demist makes its own grid."""
+    box = []
+    for found, length in zip(np.nonzero(mask), mask.shape, strict=True):
+        low, high = int(found.min()), int(found.max()) + 1
+        wide = min(-(-(high - low + 2 * MARGIN) // MULTIPLE) * MULTIPLE, length)
+        start = min(max((low + high - wide) // 2, 0), length - wide)
+        box.append(slice(start, start + wide))
+    return tuple(box)
+
+
 def scores(
     predictor: DiffusionPredictor, example: Example, measured: Map, mask: NDArray[np.bool_], n: int
 ) -> tuple[float, ...]:
     """Return PSNR, SSIM, MSE and MAE of the mean of n draws."""
+    box = brain_box(example.mask)
     drawn = predictor.predict(
-        example.images, example.mask, n_samples=n, seed=0, device='cpu', threads=2
+        example.images[:, *box], example.mask[box], n_samples=n, seed=0, device='cpu', threads=2
     )
-    found = score(drawn.mean, measured, mask)
+    synthetic = np.zeros(mask.shape, np.float32)
+    synthetic[box] = drawn.mean
+    found = score(synthetic, measured, mask)
     return found.psnr, found.ssim, 10 ** (-found.psnr / 10), found.mae
 
 

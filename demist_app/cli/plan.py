@@ -10,7 +10,7 @@ from demist_app.settings import Settings
 # The larger of phantoms (1 mm, whole heads) and real scans, as measured (docs/benchmarks.md)
 OUT_MB_PER_UNIT = 80
 WORK_MB_PER_UNIT = 330
-GB_PER_STEP = 1.0
+GB_PER_STEP = 1.2
 
 
 def describe_plan(settings: Settings, pairing: Pairing, bundle: Bundle) -> str:
@@ -36,7 +36,7 @@ def describe_plan(settings: Settings, pairing: Pairing, bundle: Bundle) -> str:
         f'{_free(settings.inputs.out_dir)} free',
         'intermediate': f'{execution.work_dir}: about {_gb(n * WORK_MB_PER_UNIT)}, '
         f'{_free(execution.work_dir)} free',
-        'memory': f'{execution.memory_gb:.1f} GB allowed; up to {GB_PER_STEP:.0f} GB for each '
+        'memory': f'{execution.memory_gb:.1f} GB allowed; up to {GB_PER_STEP:.1f} GB for each '
         'step that runs at a time',
         'processors': f'{execution.nprocs}, up to {execution.omp_nthreads} for one step',
         'model': f'{bundle.name} {bundle.metadata["version"]}, sha256 {bundle.sha256}',
