@@ -43,6 +43,7 @@ class Image:
         """Process a data set to the end."""
         done = subprocess.run(
             self.participant(bids, folder, *arguments, options=options),
+            cwd=folder,  # podman leaves a file "oom" where it was started
             capture_output=True,
             text=True,
             timeout=600,
