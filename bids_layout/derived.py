@@ -12,7 +12,8 @@ from bids_layout.choice import Choice, Rule, absent, admits, prefer
 from bids_layout.query import Image, images
 from bids_layout.sidecars import Sidecars
 
-SYNTHETIC = ('synth', 'synthsd', 'outoffold')
+_SYNTHETIC = ('synth', 'synthsd')
+_OUT_OF_FOLD = 'outoffold'  # a method may be named after it
 _NOT_A_MEASUREMENT = ('fit', 'retest', 'truth')
 _T1W_SPACES = ('T1w', 't1w', 'orig')
 _FLAIR_SPACES = ('FLAIR', 'flair')
@@ -168,7 +169,7 @@ class Derivatives:
         entities, wanted = image.entities, self._psr_filter
         return (
             admits(entities, {'suffix': 'PSRmap', **wanted})
-            and entities.get('desc') not in SYNTHETIC
+            and not _is_synthetic(image)
             and ('desc' in wanted or entities.get('desc') not in _NOT_A_MEASUREMENT)
             and ('space' in wanted or entities.get('space') in (None, *_OWN_SPACES))
         )
@@ -207,8 +208,13 @@ def _on_t1w(image: Image, t1w: Image) -> bool:
     return image.entities.get('space') in (None, *_T1W_SPACES) and _from_same_scan(image, t1w)
 
 
+def _is_synthetic(image: Image) -> bool:
+    desc = str(image.entities.get('desc'))
+    return desc in _SYNTHETIC or desc.startswith(_OUT_OF_FOLD)
+
+
 def _is_psr_map(image: Image) -> bool:
-    return image.entities.get('suffix') == 'PSRmap' and image.entities.get('desc') not in SYNTHETIC
+    return image.entities.get('suffix') == 'PSRmap' and not _is_synthetic(image)
 
 
 def _is_brain_mask(image: Image, t1w: Image) -> bool:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+DEFAULT_METHOD = 'demist'
+"""What the group level trains where no method is named."""
+
 
 class SettingsError(ValueError):
     """The settings contradict each other or the file that holds them is not usable."""
@@ -69,7 +72,7 @@ class Training:
     preset : str
         Name of a preset of the package, or a JSON file.
     streams : tuple of str
-        Conditioning streams in use; empty for those of the preset.
+        Conditioning streams in use by ``demist``; empty for those of the preset.
     backbone : Path or None
         Pretrained denoiser; None has one trained.
     n_splits : int
@@ -86,6 +89,9 @@ class Training:
         Train the final model on all units.
     devices, num_nodes : int
         Devices (GPUs, or processes on a CPU) of each node, and nodes.
+    methods : tuple of str
+        Names of the methods to train, as in `demist_app.training.methods`; the first one gets the
+        final model.
     """
 
     preset: str = 'small'
@@ -99,6 +105,7 @@ class Training:
     final: bool = True
     devices: int = 1
     num_nodes: int = 1
+    methods: tuple[str, ...] = (DEFAULT_METHOD,)
 
 
 @dataclass(frozen=True)

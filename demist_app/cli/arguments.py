@@ -129,6 +129,7 @@ def _training(options: argparse.Namespace) -> Training:
         )
     training = Training(
         preset=options.preset or Training.preset,
+        methods=_methods(options.method),
         streams=options.streams or (),
         backbone=options.backbone,
         n_splits=options.n_splits or Training.n_splits,
@@ -152,6 +153,16 @@ def _training(options: argparse.Namespace) -> Training:
             'give --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES'
         )
     return training
+
+
+def _methods(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return Training.methods
+    from demist_app.training.methods import METHODS
+
+    if unknown := [name for name in names if name not in METHODS]:
+        raise SettingsError(f'--method {unknown[0]} is none of {", ".join(METHODS)}')
+    return tuple(dict.fromkeys(names))
 
 
 def _check_cluster(options: argparse.Namespace) -> None:
@@ -260,6 +271,7 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
         'sloppy': processing.sloppy,
         'anat_only': processing.anat_only,
         'preset': training.preset,
+        'method': training.methods,
         'streams': training.streams,
         'backbone': training.backbone,
         'n_splits': training.n_splits,

@@ -20,6 +20,7 @@ from demist_app.engine.failures import Failure, NodesFailedError
 from demist_app.engine.plugin import DemistMultiProc
 from demist_app.engine.resources import available
 from demist_app.model.bundle import Bundle
+from demist_app.model.predictor import wants_gpu
 from demist_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _add_usage(path: Path, engine: DemistMultiProc, progress: RunProgress) -> No
 
 def resolve_device(settings: Settings, bundle: Bundle) -> str:
     """Return where a model runs: ``cpu`` or ``cuda[:N]``."""
-    if bundle.metadata['network'] == 'linear':  # three coefficients need no GPU
+    if not wants_gpu(bundle):
         return 'cpu'
     device = settings.processing.device
     if device == 'auto':

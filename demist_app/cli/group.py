@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -69,6 +70,7 @@ class GroupRun:
         self._preprocessing = ''
         self._failed: dict[str, Outcome] = {}
         self._seconds: dict[str, float] = {}
+        self._forgotten: set[Path] = set()
 
     def process(self) -> int:
         """Train, synthesise and score what the settings ask for; return the exit code.
@@ -115,14 +117,17 @@ class GroupRun:
         if training.prepare:
             return
         folds = [training.fold] if training.fold else range(1, splits.n_splits + 1)
-        for fold in folds:
-            self._cross_validate(fold_task(splits, examples, fold, seed), fold, splits)
+        for fold in folds:  # methods that share stages find them at hand
+            for method in training.methods:
+                task = fold_task(splits, examples, fold, seed, method)
+                self._cross_validate(task, fold, splits)
         if training.fold:
             return
         together = aggregate(settings)
         assert together, 'folds were drawn above'
-        if training.final and not together.missing:
-            self._train(final_task(examples, seed), together.summary)
+        first = training.methods[0]
+        if training.final and not together.methods[first].missing:
+            self._train(final_task(examples, seed, first), together.methods[first].summary)
             aggregate(settings)  # its summary names the final model as well
         self._say(together.words)
         self._say(join_what_is_there(settings))
@@ -173,8 +178,8 @@ class GroupRun:
     def _cross_validate(self, task: Task, fold: int, splits: Splits) -> None:
         """Train one fold, synthesise the maps of its test units, and score them."""
         self._say(
-            f'fold {fold} of {splits.n_splits}: {len(task.training)} unit(s) to train on, '
-            f'{len(task.validation)} to stop early, {len(task.test)} to test'
+            f'{task.method.name}, fold {fold} of {splits.n_splits}: {len(task.training)} unit(s) '
+            f'to train on, {len(task.validation)} to stop early, {len(task.test)} to test'
         )
         bundle = self._train(task, {})
         if bundle is None:
@@ -186,6 +191,7 @@ class GroupRun:
             units=units,
             settings=self.settings,
             bundle=bundle,
+            method=task.method.name,
             fold=fold,
             device=resolve_device(self.settings, bundle),
         )
@@ -193,7 +199,7 @@ class GroupRun:
 
     def _train(self, task: Task, scores: Mapping[str, tuple[float, float]]) -> Bundle | None:
         """Train one model; where that fails, so do the units it was to be tested on."""
-        with claim(self.settings.execution.work_dir, [task.name]) as held:
+        with claim(self.settings.execution.work_dir, [task.job]) as held:
             if held:
                 reason = held_elsewhere(self.settings.execution.work_dir)
                 self._give_up(task, f'{task.name} is not trained: {reason}')
@@ -202,9 +208,11 @@ class GroupRun:
 
     def _train_alone(self, task: Task, scores: Mapping[str, tuple[float, float]]) -> Bundle | None:
         preset, settings = self.cohort.preset, self.settings
-        if not settings.training.resume:
+        anew, work = not settings.training.resume, task.work(settings)
+        if anew and work not in self._forgotten:  # stages that methods share are trained once
             forget(task, settings)
-        bundle = finished_model(task, preset, settings)
+            self._forgotten.add(work)
+        bundle = None if anew else finished_model(task, preset, settings)
         if not bundle:
             self.convoy.tell(task)
             try:

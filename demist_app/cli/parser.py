@@ -112,12 +112,19 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        '--method', nargs='+', default=(), metavar='NAME',
+        help='methods to train and score on the same folds, of mean, linear, boosting, unet, '
+        'klgan, vqvae, ftldm, cwdm, ftldm+controlnet, ftldm+lora, demist-tokens and demist; the '
+        'final model is of the first one alone (default: demist)',
+    )  # fmt: skip
+    group.add_argument(
         '--preset', metavar='NAME|FILE',
         help='sizes and budgets of the model: tiny, small, paper, or a JSON file (default: small)',
     )  # fmt: skip
     group.add_argument(
         '--streams', type=_names, metavar='A,B',
-        help='conditioning in use, of semantic, spatial and adaptive (default: as in the preset)',
+        help='conditioning of the method demist, of semantic, spatial and adaptive (default: as in '
+        'the preset)',
     )  # fmt: skip
     group.add_argument(
         '--backbone', type=_existing, metavar='PATH',

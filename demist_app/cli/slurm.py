@@ -29,6 +29,9 @@ UNIT_MINUTES = 60
 PREPARATION_MINUTES = 10
 """The same for one unit of a training cohort, several at a time."""
 TRAINING_MINUTES = 24 * 60
+"""For the fold of one method."""
+MOST_MINUTES = 7 * TRAINING_MINUTES
+"""Few clusters let a job run longer; one that was stopped goes on when it is submitted again."""
 # shell, not HTML: what is not ours goes through "quote"
 _TEMPLATES = Environment(  # noqa: S701
     loader=PackageLoader('boilerplate'),
@@ -154,7 +157,8 @@ class Scripts:
         memory = self.memory_gb or max(TRAINING_GB, self.cpus * GB_PER_STEP + PROCESS_GB)
         command = self._command('group', memory)
         distributed = training.devices * training.num_nodes > 1
-        resources = self._resources(memory, TRAINING_MINUTES, distributed=distributed)
+        minutes = min(TRAINING_MINUTES * len(training.methods), MOST_MINUTES)
+        resources = self._resources(memory, minutes, distributed=distributed)
         launcher = ('srun', '--kill-on-bad-exit=1') if distributed else ()
         jobs = [
             Job(

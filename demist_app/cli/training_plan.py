@@ -22,13 +22,15 @@ def describe_training(cohort: Cohort) -> str:
         chosen = '' if training.fold in (None, fold) else ' (not in this run)'
         others = len(splits.assignments) - tested
         lines.append(f'  fold {fold}: {_units(others)} to train on, {tested} to test{chosen}')
-    models = 1 if training.fold else splits.n_splits + training.final
-    with_final = ', the last one on all units' if training.final and not training.fold else ''
+    final = training.final and not training.fold
+    models = len(training.methods) * (1 if training.fold else splits.n_splits) + final
+    with_final = f', the last one {training.methods[0]} on all units' if final else ''
+    updates = _updates(preset.training, pretrained=bool(training.backbone))
     facts = {
+        'methods': ', '.join(training.methods),
         'models': f'{models}{with_final}, to {settings.inputs.out_dir / "models"}',
         'preset': f'{preset.name}, streams {", ".join(preset.streams.active) or "none"}',
-        'updates': f'up to {_updates(preset.training, pretrained=bool(training.backbone)):,} for '
-        'each model',
+        'updates': f'up to {updates:,} for each latent diffusion model',
         'backbone': str(training.backbone or 'none given: stage 1c trains one for each model'),
         'checkpoints': f'{settings.execution.work_dir / "demist_group"}; '
         f'{"used again" if training.resume else "started anew"}',

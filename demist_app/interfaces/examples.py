@@ -163,6 +163,7 @@ class ScoreOutOfFoldInputSpec(BaseInterfaceInputSpec):
     measured = File(exists=True, mandatory=True, desc='percent, 1 mm')
     mask = File(exists=True, mandatory=True, desc='where it was measured')
     measured_source = traits.Str(mandatory=True, desc='BIDS URI')
+    method = traits.Str(mandatory=True, desc='how the model was trained')
     fold = traits.Int(mandatory=True)
     n_splits = traits.Int(mandatory=True)
     meta = traits.Dict(mandatory=True, desc='sidecar, as `PSRMetadata` makes it')
@@ -192,20 +193,20 @@ class ScoreOutOfFold(SimpleInterface):
         )
         if not np.isfinite(synthetic).all():
             raise InputError(
-                f'the model of fold {inputs.fold} gives no numbers: its training diverged; lower '
-                'the learning rates of the preset and train it again'
+                f'the model of fold {inputs.fold} ({inputs.method}) gives no numbers: its training '
+                'diverged; lower the learning rates of the preset and train it again'
             )
         scores = score(synthetic, measured, np.asarray(nb.load(inputs.mask).dataobj) > 0)
         self._results['meta'] = inputs.meta | {
-            'Description': 'PSR synthesised from T1w and FLAIR by a model that was trained '
-            f'without this participant (fold {inputs.fold} of {inputs.n_splits}). {NOT_MEASURED}',
+            'Description': 'PSR synthesised from T1w and FLAIR by a model (method '
+            f'{inputs.method}) that was trained without this participant (fold {inputs.fold} of '
+            f'{inputs.n_splits}). {NOT_MEASURED}',
+            'Method': inputs.method,
             'Fold': inputs.fold,
             'Measured': inputs.measured_source,
-            'Scores': {
-                'PSNR': round(scores.psnr, 4),
-                'SSIM': round(scores.ssim, 4),
-                'MSE': float(f'{10 ** (-scores.psnr / 10):.4g}'),
-                'MAE': round(scores.mae, 4),
+            'Scores': {  # JSON has no NaN, which the correlation with a constant map is
+                name.upper(): float(f'{value:.6g}') if np.isfinite(value) else None
+                for name, value in scores.columns().items()
             },
         }
         return runtime

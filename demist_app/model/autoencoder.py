@@ -20,14 +20,18 @@ class Autoencoder(AutoencoderKL):
     preset : AutoencoderPreset
     channels : int
         Images: 1 (PSR) or 2 (T1w and FLAIR).
+    decoded : int, optional
+        Images it gives; by default as many.
     """
 
-    def __init__(self, preset: AutoencoderPreset, channels: int) -> None:
+    def __init__(
+        self, preset: AutoencoderPreset, channels: int, decoded: int | None = None
+    ) -> None:
         levels = len(preset.channels)
         super().__init__(
             spatial_dims=3,
             in_channels=channels * preset.fold**3,
-            out_channels=channels * preset.fold**3,
+            out_channels=(decoded or channels) * preset.fold**3,
             channels=preset.channels,
             latent_channels=preset.latent_channels,
             num_res_blocks=(preset.res_blocks,) * levels,

@@ -15,7 +15,7 @@ _SD_FLOOR = 0.02
 
 
 def profile(images: Image, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return quantiles of the normalised intensities in the brain, shape (2, 19)."""
+    """Return quantiles of the normalised intensities in the brain, shape (channels, 19)."""
     return np.quantile(images[:, mask].astype(np.float64), _QUANTILES, axis=1).T
 
 
@@ -41,9 +41,23 @@ def distance(
         Channel name to the root mean square, over quantiles, of the deviation from the training
         mean in training SDs (at least 0.02 of the intensity range).
     """
-    scores = {}
-    for channel, quantiles in zip(CHANNELS, profile(images, mask), strict=True):
-        deviation = quantiles - np.asarray(training['mean'][channel])
-        scale = np.maximum(np.asarray(training['sd'][channel]), _SD_FLOOR)
-        scores[channel] = float(np.sqrt(np.mean((deviation / scale) ** 2)))
-    return scores
+    found = deviation(
+        profile(images, mask),
+        np.array([training['mean'][channel] for channel in CHANNELS]),
+        np.array([training['sd'][channel] for channel in CHANNELS]),
+    )
+    return dict(zip(CHANNELS, found.tolist(), strict=True))
+
+
+def deviation(
+    one: NDArray[np.float64], mean: NDArray[np.float64], sd: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how far a profile is from the mean of others, per channel, in their SDs.
+
+    Parameters
+    ----------
+    one, mean, sd : ndarray, shape (channels, quantiles)
+    """
+    scaled = (one - mean) / np.maximum(sd, _SD_FLOOR)
+    root: NDArray[np.float64] = np.sqrt(np.mean(scaled**2, axis=1))
+    return root

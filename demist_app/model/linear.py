@@ -11,10 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]
+from demist_app.model.residuals import PSR_MAX, Residuals, residual_sd
 
-PSR_MAX = 25.0  # percent; beyond it a fitted pool size ratio is an artefact
-_BIN_WIDTH = 1.0  # percent, of the table of residuals
+Image = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,8 @@ class LinearPredictor:
         mean = np.zeros(mask.shape, np.float32)
         sd = np.zeros(mask.shape, np.float32)
         predicted = _design(images[:, mask]) @ self.coefficients
-        # the SD belongs to the raw prediction: where that is clipped, the error is not smaller
-        centres = (np.arange(len(self.residual_sd)) + 0.5) * _BIN_WIDTH
         mean[mask] = np.clip(predicted, 0, PSR_MAX)
-        sd[mask] = np.interp(predicted, centres, self.residual_sd)
+        sd[mask] = residual_sd(predicted, self.residual_sd)
         return mean, sd
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -99,17 +96,10 @@ class LinearFit:
             If the scans seen so far do not determine three coefficients.
         """
         coefficients = np.linalg.solve(self._gram, self._moment).astype(np.float64)
-        n_bins = round(PSR_MAX / _BIN_WIDTH)
-        squares, counts = np.zeros(n_bins), np.zeros(n_bins)
+        residuals = Residuals()
         for images, target in self._residuals:
-            predicted = _design(images) @ coefficients
-            index = np.clip(predicted / _BIN_WIDTH, 0, n_bins - 1).astype(int)
-            squares += np.bincount(index, (target - predicted) ** 2, n_bins) / len(target)
-            counts += np.bincount(index, minlength=n_bins) / len(target)
-        seen = counts > 1e-4  # a bin with fewer voxels borrows from its neighbours
-        centres = np.arange(n_bins)
-        sd = np.interp(centres, centres[seen], np.sqrt(squares[seen] / counts[seen]))
-        return LinearPredictor(coefficients, sd)
+            residuals.add(_design(images) @ coefficients, target)
+        return LinearPredictor(coefficients, residuals.table())
 
 
 def _design(channels: Image) -> NDArray[np.float64]:

@@ -1,13 +1,16 @@
 """What every model offers the synthesis step, and how a bundle becomes one."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demist_app.model.boosting import Trees, features
 from demist_app.model.bundle import Bundle, BundleError
 from demist_app.model.linear import LinearPredictor
+from demist_app.model.residuals import PSR_MAX, residual_sd
 
 Image = NDArray[np.float32]
 
@@ -75,22 +78,35 @@ class Predictor(Protocol):
 class _Linear:
     """`LinearPredictor` behind the common interface."""
 
-    def __init__(self, model: LinearPredictor) -> None:
-        self.model = model
+    def __init__(self, bundle: Bundle) -> None:
+        self.model = LinearPredictor.from_tensors(bundle.tensors())
+        if self.model.coefficients.shape != (3,) or self.model.residual_sd.ndim != 1:
+            raise ValueError('weights of another shape')
 
     def predict(self, images: Image, mask: NDArray[np.bool_], **_: Any) -> Prediction:
         mean, sd = self.model.predict(images, mask)
-        return Prediction(mean, sd, {'Sampler': 'none (regression)', 'Draws': 1})
+        return Prediction(mean, sd, {'Sampler': REGRESSION, 'Draws': 1})
 
 
-def _linear(bundle: Bundle) -> LinearPredictor:
-    try:
-        model = LinearPredictor.from_tensors(bundle.tensors())
-    except (KeyError, TypeError) as error:
-        raise BundleError(f'{bundle.path} holds no linear model ({error})') from error
-    if model.coefficients.shape != (3,) or model.residual_sd.ndim != 1:
-        raise BundleError(f'{bundle.path} holds no linear model (weights of another shape)')
-    return model
+class _Boosting:
+    """`Trees` behind the common interface."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        tensors = bundle.tensors()
+        self.trees = Trees.from_tensors(tensors)
+        self.table = tensors['residual_sd']
+
+    def predict(self, images: Image, mask: NDArray[np.bool_], **_: Any) -> Prediction:
+        mean, sd = np.zeros((2, *mask.shape), np.float32)
+        predicted = self.trees.predict(features(images, mask))
+        mean[mask] = np.clip(predicted, 0, PSR_MAX)
+        sd[mask] = residual_sd(predicted, self.table)
+        return Prediction(mean, sd, {'Sampler': REGRESSION, 'Draws': 1})
+
+
+REGRESSION = 'none (regression)'
+# those that do without torch
+_LIGHT: dict[str, Callable[[Bundle], Predictor]] = {'linear': _Linear, 'boosting': _Boosting}
 
 
 def load_predictor(bundle: Bundle) -> Predictor:
@@ -102,13 +118,41 @@ def load_predictor(bundle: Bundle) -> Predictor:
         If this version of demist does not know the network, or the weights do not fit it.
     """
     network = bundle.metadata.get('network')
-    if network == 'linear':
-        return _Linear(_linear(bundle))
+    if network in _LIGHT:
+        try:
+            return _LIGHT[network](bundle)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f'{bundle.path} holds no {network} model ({error})') from error
     if network == 'demist':
         from demist_app.model.synthesis import DiffusionPredictor  # torch: linear does without
 
         return DiffusionPredictor.from_bundle(bundle)
+    if network in ('unet', 'klgan', 'vqvae'):
+        from demist_app.model.regression import RegressionPredictor
+
+        return RegressionPredictor.from_bundle(bundle)
+    if network == 'cwdm':
+        from demist_app.model.wavelet import WaveletPredictor
+
+        return WaveletPredictor.from_bundle(bundle)
     raise BundleError(
         f'{bundle.path} holds a network of type {network!r}, which this version of demist '
         'cannot run: update demist'
     )
+
+
+def sampling(bundle: Bundle) -> Mapping[str, Any] | None:
+    """Return how a model samples, as `demist_app.model.presets.DiffusionPreset`; None: it does not.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    """
+    settings = bundle.metadata.get('settings', bundle.metadata.get('preset', {}))
+    found: Mapping[str, Any] | None = settings.get('diffusion')
+    return found
+
+
+def wants_gpu(bundle: Bundle) -> bool:
+    """Tell whether a model runs on a GPU at all."""
+    return bundle.metadata['network'] not in _LIGHT

@@ -1,24 +1,18 @@
 """A preset: every size, weight and budget of a model, read from one JSON file."""
 
 import dataclasses
-import json
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
+
+from demist_app.model.settings_file import PresetError as PresetError
+from demist_app.model.settings_file import build, read_settings
 
 STREAMS = ('semantic', 'spatial', 'adaptive')
 CHOICES = {
     'prediction': ('epsilon', 'x0', 'v'),
     'sampler': ('ddpm', 'ddim', 'dpmpp_2m'),
 }
-
-
-class PresetError(ValueError):
-    """The preset does not exist, or holds something this version of demist does not know."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +198,8 @@ class TrainingPreset:
         Validations without improvement before a stage ends early.
     latent_versions : int
         Augmented versions of each brain whose latents stages 1c and 2 are trained on.
+    finetune : bool
+        Stage 2 trains the backbone as well, as it does the streams; else it stays frozen.
     """
 
     psr_autoencoder: StagePreset
@@ -217,6 +213,7 @@ class TrainingPreset:
     validate_every: int = 250
     patience: int = 10
     latent_versions: int = 4
+    finetune: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,6 +224,8 @@ class Preset:
     ----------
     psr_scale : float
         PSR (percent) that becomes 1 at the network; fixed, never per scan.
+    baselines : str
+        Settings of the methods it is compared with; see `demist_app.model.baselines`.
     """
 
     name: str
@@ -237,6 +236,7 @@ class Preset:
     losses: LossPreset
     training: TrainingPreset
     psr_scale: float = 20.0
+    baselines: str = 'small'
 
     def __post_init__(self) -> None:
         unknown = set(self.streams.active) - set(STREAMS)
@@ -293,7 +293,7 @@ class Preset:
         PresetError
             If a field is unknown, missing or of the wrong kind.
         """
-        built = _build(cls, content, 'preset')
+        built = build(cls, content, 'preset')
         assert isinstance(built, Preset)
         return built
 
@@ -306,42 +306,5 @@ def load_preset(name: str) -> Preset:
     PresetError
         If there is none of that name, or its content is not understood.
     """
-    folder = Path(str(resources.files('demist_app'))) / 'data' / 'presets'
-    path = folder / f'{name}.json'
-    if not path.is_file():
-        path = Path(name)
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        names = ', '.join(sorted(file.stem for file in folder.glob('*.json')))
-        raise PresetError(f'--preset {name} is neither one of {names} nor a JSON file') from error
-    except (ValueError, RecursionError) as error:
-        raise PresetError(f'{path} is not valid JSON: {error}') from error
-    if not isinstance(content, dict):
-        raise PresetError(f'{path} must hold a JSON object')
+    path, content = read_settings('presets', name, f'--preset {name}')
     return Preset.from_dict({'name': path.stem} | content)
-
-
-def _build(kind: Any, content: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        assert isinstance(kind, type)
-        if not isinstance(content, dict):
-            raise PresetError(f'{where} must be a JSON object, not {content!r}')
-        hints = typing.get_type_hints(kind)
-        if unknown := set(content) - set(hints):
-            raise PresetError(f'{where} has unknown fields: {", ".join(sorted(unknown))}')
-        needed = {
-            field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING
-        }
-        if missing := needed - set(content):
-            raise PresetError(f'{where} lacks {", ".join(sorted(missing))}')
-        return kind(**{k: _build(hints[k], v, f'{where}.{k}') for k, v in content.items()})
-    if isinstance(kind, types.GenericAlias):
-        if not isinstance(content, list | tuple):
-            raise PresetError(f'{where} must be a list, not {content!r}')
-        return tuple(_build(kind.__args__[0], value, where) for value in content)
-    if kind is float and isinstance(content, int) and not isinstance(content, bool):
-        return float(content)
-    if not isinstance(content, kind) or (isinstance(content, bool) and kind is not bool):
-        raise PresetError(f'{where} must be of type {kind.__name__}, not {content!r}')
-    return content

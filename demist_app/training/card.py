@@ -51,6 +51,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         else f'from the latent of both images, noised to {diffusion["strength"]:.0%} of the steps',
         data=metadata['training_data'],
         held_out=len(metadata['validation_units']),
+        kind='Fine-tuned' if preset['training']['finetune'] else 'Frozen',
         backbone=metadata['backbone'],
         seed=metadata['seed'],
         preset=preset['name'],
@@ -59,7 +60,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         parameters='\n'.join(f'| {k} | {n:,} |' for k, n in metadata['parameters'].items()),
         share=100 * metadata['trainable_share'],
         stages='\n'.join(_stage(name, facts) for name, facts in metadata['stages'].items()),
-        metrics=_metrics(metadata['metrics'], metadata['scored_on']),
+        metrics=scores_text(metadata['metrics'], metadata['scored_on']),
     )
 
 
@@ -70,7 +71,8 @@ def _stage(name: str, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _metrics(metrics: Mapping[str, Any], scored_on: str) -> str:
+def scores_text(metrics: Mapping[str, Any], scored_on: str) -> str:
+    """Tell how a model scores, or that it was not scored."""
     if not metrics:
         return (
             'None: this model was not scored. How models trained in the same way do on '
@@ -105,7 +107,7 @@ and FLAIR scans: a 3D latent diffusion model after DEMIST (Wang et al., arXiv 25
 
 ## Training
 - **Trained on**: {data}; of these, {held_out} units were kept for early stopping.
-- **Frozen backbone**: {backbone}.
+- **{kind} backbone**: {backbone}.
 - Preset `{preset}`, seed {seed}, demist {version}, {libraries}.
 
 | stage | updates | validation loss | hours | peak memory (GiB) | hardware |

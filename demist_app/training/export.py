@@ -51,7 +51,8 @@ def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -
     units = [*facts['training_units'], *facts['validation_units']]
     participants = {unit['participant'] for unit in units}
     parameters = _parameters(model)
-    trained = sum(parameters[f'{stream} stream'] for stream in preset.streams.active)
+    whole = ['backbone', *(f'{stream} stream' for stream in preset.streams.active)]
+    trained = whole if preset.training.finetune else whole[1:]
     metadata: dict[str, Any] = {
         'training_data': f'{len(units)} scans of {len(participants)} participants with measured '
         'PSR maps',
@@ -77,7 +78,8 @@ def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -
             for name, stage in facts['stages'].items()
         },
         'parameters': parameters,
-        'trainable_share': trained / (trained + parameters['backbone']),
+        'trainable_share': sum(parameters[part] for part in trained)
+        / sum(parameters[part] for part in whole),
         'libraries': {'Python': platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
     }
@@ -109,4 +111,5 @@ def conditioning(preset: Preset) -> str:
 
 def _description(preset: Preset) -> str:
     conditioned = conditioning(preset)
-    return f'a 3D latent diffusion model [@demist; @ldm] whose frozen denoiser {conditioned}.'
+    kind = 'fine-tuned' if preset.training.finetune else 'frozen'
+    return f'a 3D latent diffusion model [@demist; @ldm] whose {kind} denoiser {conditioned}.'

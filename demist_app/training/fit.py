@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from demist_app.model.demist import bfloat16_pays
 from demist_app.training.patches import Draws
-from demist_app.training.stages import CLIP, Stage
+from demist_app.training.stage import CLIP, Stage
 
 LOGGER = logging.getLogger('demist')
 VALIDATION_BATCHES = 8
@@ -266,7 +266,7 @@ def fit(
         'seconds': round(history['seconds'], 1),
         'parameters': sum(p.numel() for p in parameters),
         'trainable_parameters': sum(p.numel() for p in parameters if p.requires_grad),
-        'peak_memory_gb': round(_peak_memory(machine), 2),
+        'peak_memory_gb': round(peak_memory(machine.device), 2),
         'device': _describe(machine),
         'precision': str(trainer.precision),
     }
@@ -290,8 +290,9 @@ def precision(stage: Stage, machine: Machine) -> Literal['bf16-mixed', '32-true'
     return 'bf16-mixed' if works and bfloat16_pays(machine.device) else '32-true'
 
 
-def _peak_memory(machine: Machine) -> float:
-    if machine.device.type == 'cuda':
+def peak_memory(device: torch.device) -> float:
+    """Return what this process has filled at most, GiB."""
+    if device.type == 'cuda':
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

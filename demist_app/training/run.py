@@ -1,17 +1,12 @@
 """Training a model, stage by stage; the same call again goes on where the last one ended."""
 
-import hashlib
-import json
 import logging
-import os
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -28,8 +23,9 @@ from demist_app.model.bundle import WEIGHTS as SAFETENSORS
 from demist_app.model.demist import Demist, add_streams
 from demist_app.model.denoiser import build_backbone
 from demist_app.model.presets import STREAMS, Preset, StagePreset
+from demist_app.training.course import WEIGHTS, Course, Step, Trained, patches, run_stage
 from demist_app.training.examples import Example
-from demist_app.training.fit import Machine, TrainingError, fit
+from demist_app.training.fit import Machine, fit
 from demist_app.training.latents import LatentCache, LatentPatches
 from demist_app.training.patches import Patches
 from demist_app.training.stages import (
@@ -41,35 +37,7 @@ from demist_app.training.stages import (
 
 LOGGER = logging.getLogger('demist')
 STAGES = ('1a-psr', '1a-cond', '1b-align', '1c-backbone', '2-conditional')
-WEIGHTS = 'weights.safetensors'
-FACTS = 'facts.json'
 _STATISTICS_PATCHES = 32
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a training run is a function of.
-
-    Attributes
-    ----------
-    preset : Preset
-    training, validation : sequence of Example
-        No participant is in both.
-    work : Path
-        A folder per stage.
-    seed : int
-    backbone : Path or None
-        Pretrained backbone; without it, stage 1c makes one.
-    machine : Machine
-    """
-
-    preset: Preset
-    training: Sequence[Example]
-    validation: Sequence[Example]
-    work: Path
-    seed: int
-    backbone: Path | None
-    machine: Machine
 
 
 def train(
@@ -107,34 +75,29 @@ def train(
         If a participant is in both sets, `work` belongs to another run, memory is short, or the
         loss became infinite.
     """
-    both = {e.participant for e in training} & {e.participant for e in validation}
-    if both:
-        raise TrainingError(
-            f'{", ".join(sorted(both))} would be both trained and validated on: give each '
-            'participant to one side'
-        )
-    course = Course(preset, training, validation, work, seed, backbone, machine or Machine())
+    return train_course(
+        Course(preset, training, validation, work, seed, backbone, machine or Machine())
+    )
+
+
+def train_course(course: Course) -> dict[str, Any]:
+    """Run every stage that is not done yet; see `train`."""
     facts: dict[str, Any] = {}
     past = ''  # a stage depends on all stages before it
     for name in STAGES:
-        if name == '1c-backbone' and backbone:
+        if name == '1c-backbone' and course.backbone:
             continue
         past = _fingerprint(course, name, past)
-        folder = stage_folder(work, name, preset)
-        _claim(folder, past)
-        if not (folder / FACTS).exists():
-            _STEPS[name](course, folder)
-        while not (folder / FACTS).exists():  # the first of SLURM's processes is about to write it
-            time.sleep(0.2)
-        facts[name] = json.loads((folder / FACTS).read_text(encoding='utf-8'))
+        folder = stage_folder(course.work, name, course.preset)
+        facts[name] = run_stage(course, folder, past, _STEPS[name])
     return facts
 
 
 def stage_folder(work: Path, name: str, preset: Preset) -> Path:
     """Where a stage keeps its own: ablations of streams share all folders but that of stage 2."""
-    active = preset.streams.active
-    if name == STAGES[-1] and set(active) != set(STREAMS):
-        name = '2-' + ('-'.join(active) or 'unconditional')
+    active, finetune = preset.streams.active, preset.training.finetune
+    if name == STAGES[-1] and (set(active) != set(STREAMS) or finetune):
+        name = '2-' + ('-'.join(active) or 'unconditional') + ('-finetuned' if finetune else '')
     return work / name
 
 
@@ -169,7 +132,7 @@ def assemble(preset: Preset, work: Path, until: str = STAGES[-1]) -> Demist:
     return model.eval()
 
 
-def _train_autoencoder(course: Course, folder: Path, key: str) -> None:
+def _train_autoencoder(course: Course, folder: Path, key: str) -> Trained:
     preset = course.preset
     torch.manual_seed(course.seed)
     autoencoder = build_autoencoder(preset.autoencoder, 1 if key == 'psr' else 2)
@@ -180,21 +143,21 @@ def _train_autoencoder(course: Course, folder: Path, key: str) -> None:
     both = preset.training
     budget = both.psr_autoencoder if key == 'psr' else both.cond_autoencoder
     stage = AutoencoderStage(preset, budget, course.seed, autoencoder, key)
-    state, facts = fit(stage, *_patches(course, budget), folder, course.machine)
+    state, facts = fit(stage, *patches(course, budget), folder, course.machine)
     autoencoder.load_state_dict(state)
-    _finish(folder, state | _statistics(course, autoencoder, key), facts)
+    return state | _statistics(course, autoencoder, key), facts
 
 
-def _align(course: Course, folder: Path) -> None:
+def _align(course: Course, folder: Path) -> Trained:
     model = assemble(course.preset, course.work, '1a-cond')
     budget = course.preset.training.alignment
     stage = AlignmentStage(course.preset, budget, course.seed, model)
-    state, facts = fit(stage, *_patches(course, budget), folder, course.machine)
+    state, facts = fit(stage, *patches(course, budget), folder, course.machine)
     model.cond.load_state_dict(state)
-    _finish(folder, state | _statistics(course, model.cond, 'images'), facts)
+    return state | _statistics(course, model.cond, 'images'), facts
 
 
-def _train_backbone(course: Course, folder: Path) -> None:
+def _train_backbone(course: Course, folder: Path) -> Trained:
     preset = course.preset
     LOGGER.warning('no pretrained backbone was given: pretraining one on the PSR maps (stage 1c)')
     model = assemble(preset, course.work, '1b-align')
@@ -202,10 +165,10 @@ def _train_backbone(course: Course, folder: Path) -> None:
     backbone = build_backbone(preset.denoiser, preset.autoencoder.latent_channels)
     stage = BackboneStage(preset, preset.training.backbone, course.seed, backbone)
     data = _latents(course, model, preset.training.backbone, with_psr=False)
-    _finish(folder, *fit(stage, *data, folder, course.machine))
+    return fit(stage, *data, folder, course.machine)
 
 
-def _train_streams(course: Course, folder: Path) -> None:
+def _train_streams(course: Course, folder: Path) -> Trained:
     preset = course.preset
     model = assemble(preset, course.work, '1c-backbone')
     if course.backbone:
@@ -220,10 +183,10 @@ def _train_streams(course: Course, folder: Path) -> None:
     counts = dict.fromkeys(preset.streams.active, 0)
     for stream, parameter in model.denoiser.trainable():
         counts[stream] += parameter.numel()
-    _finish(folder, state, facts | {'parameters_per_stream': counts})
+    return state, facts | {'parameters_per_stream': counts}
 
 
-_STEPS = {
+_STEPS: dict[str, Step] = {
     '1a-psr': lambda course, folder: _train_autoencoder(course, folder, 'psr'),
     '1a-cond': lambda course, folder: _train_autoencoder(course, folder, 'images'),
     '1b-align': _align,
@@ -237,14 +200,6 @@ def _pretrained(course: Course) -> Pretrained:
     if (course.backbone / SAFETENSORS).is_file():  # what demist-model convert wrote
         return Pretrained(*read_backbone(course.backbone, course.preset))
     return load_backbone(course.backbone, course.preset)
-
-
-def _patches(course: Course, budget: StagePreset) -> tuple[Patches, Patches]:
-    scale = course.preset.psr_scale
-    return (
-        Patches(course.training, budget, scale, course.seed),
-        Patches(course.validation, budget, scale, course.seed + 1),
-    )
 
 
 def _latents(
@@ -270,26 +225,13 @@ def _latents(
 def _statistics(course: Course, autoencoder: Autoencoder, key: str) -> dict[str, Tensor]:
     """Mean and standard deviation, per channel, of the latents of fixed patches."""
     budget = course.preset.training.psr_autoencoder
-    patches = Patches(course.training, budget, course.preset.psr_scale, course.seed + 2)
+    drawn = Patches(course.training, budget, course.preset.psr_scale, course.seed + 2)
     autoencoder.eval()
     latents = [
-        encode_mean(autoencoder, patches[index][key][None])[0]
-        for index in range(_STATISTICS_PATCHES)
+        encode_mean(autoencoder, drawn[index][key][None])[0] for index in range(_STATISTICS_PATCHES)
     ]
     shift, scale = latent_statistics(latents)
     return {'shift': shift, 'scale': scale}
-
-
-def _finish(folder: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write what a stage has to give; the facts last, since they say that it is done."""
-    if int(os.environ.get('SLURM_PROCID', '0')):  # all processes share the folder
-        return
-    aside = folder / f'.{WEIGHTS}'
-    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, aside)
-    aside.replace(folder / WEIGHTS)
-    aside = folder / f'.{FACTS}'
-    aside.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
-    aside.replace(folder / FACTS)
 
 
 def _fingerprint(course: Course, name: str, past: str) -> str:
@@ -323,27 +265,13 @@ def _fingerprint(course: Course, name: str, past: str) -> str:
             [losses[k] for k in ('diffusion_edge', 'edge_max_step', 'edge_crop', 'edge_margin')],
             # with a pretrained backbone, no stage before has taken these in
             [preset['denoiser'], diffusion['prediction'], diffusion['steps']],
+            *(['finetune'] if training['finetune'] else []),
         ],
     }
-    recipe = {
-        'stage': name,
-        'past': past,
-        'own': own[name[:2]],
-        'common': [training[k] for k in ('ema', 'validate_every', 'patience')],
-        'training': [e.digest for e in course.training],
-        'validation': [e.digest for e in course.validation],
-        'seed': course.seed,
-        'backbone': bool(course.backbone),
-    }
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-
-
-def _claim(folder: Path, fingerprint: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / 'fingerprint'
-    if mark.exists() and mark.read_text(encoding='utf-8') != fingerprint:
-        raise TrainingError(
-            f'{folder} holds a training with another preset, other scans or another seed: give '
-            'another work folder (-w), or --no-resume to start anew'
-        )
-    mark.write_text(fingerprint, encoding='utf-8')
+    return course.fingerprint(
+        stage=name,
+        past=past,
+        own=own[name[:2]],
+        common=[training[k] for k in ('ema', 'validate_every', 'patience')],
+        backbone=bool(course.backbone),
+    )

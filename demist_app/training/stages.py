@@ -1,16 +1,12 @@
 """The stages of training as Lightning modules (paper section 2.1)."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import AdamW
 
 from demist_app.model.autoencoder import Autoencoder, encode_mean
 from demist_app.model.conditioned import Conditioned
@@ -27,72 +23,7 @@ from demist_app.model.losses import (
     discriminator_loss,
 )
 from demist_app.model.presets import Preset, StagePreset
-
-Batch = dict[str, Tensor]
-_WARM_UP = 0.05
-CLIP = 1.0
-
-
-class Stage(pl.LightningModule):
-    """What all stages share: budget, schedule of the learning rate, repeatable noise.
-
-    Parameters
-    ----------
-    preset : Preset
-    budget : StagePreset
-        Of this stage.
-    seed : int
-        All noise of an update is a function of it, the update's number and the process.
-    """
-
-    def __init__(self, preset: Preset, budget: StagePreset, seed: int) -> None:
-        super().__init__()
-        self.preset = preset
-        self.budget = budget
-        self.seed = seed
-
-    @property
-    def narrowest(self) -> int:
-        """Voxels across the smallest feature map of this stage."""
-        return (self.budget.patch_min or self.budget.patch) // self.preset.autoencoder.factor
-
-    def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what this stage gives to the model, from a checkpoint's state."""
-        raise NotImplementedError
-
-    def noise(self, batch_idx: int) -> torch.Generator:
-        """Return the source of this update's noise; validation's is the same every time."""
-        epoch = self.current_epoch if self.training else -1
-        root = [self.seed, epoch + 1, batch_idx, self.global_rank]
-        return torch.Generator().manual_seed(int(np.random.SeedSequence(root).generate_state(1)[0]))
-
-    def schedule(self, optimizer: Optimizer) -> LambdaLR:
-        """Warm up, then fall to zero along a cosine."""
-        total = self.budget.updates
-
-        def factor(update: int) -> float:
-            done = min((update + 1) / total, 1.0)
-            return min(done / _WARM_UP, 0.5 * (1 + math.cos(math.pi * min(done, 0.995))))
-
-        return LambdaLR(optimizer, factor)
-
-    def tell(self, prefix: str, terms: Terms) -> None:
-        """Log every term; Lightning averages them over an epoch."""
-        self.log_dict(
-            {f'{prefix}/{name}': value for name, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=self.budget.batch,
-        )
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the loss on fixed patches with fixed noise."""
-        self.tell('val', self.terms(batch, self.noise(batch_idx)))
-
-    def terms(self, batch: Batch, generator: torch.Generator) -> Terms:
-        """Return the loss and its terms."""
-        raise NotImplementedError
+from demist_app.training.stage import CLIP, Automatic, Batch, Stage, part, wide
 
 
 class AutoencoderStage(Stage):
@@ -104,16 +35,25 @@ class AutoencoderStage(Stage):
         See `Stage`.
     autoencoder : Autoencoder
     key : {'psr', 'images'}
-        Which images.
+        Which images it gives.
+    source : {'psr', 'images'}, optional
+        Which images it sees; by default the same.
     """
 
     def __init__(
-        self, preset: Preset, budget: StagePreset, seed: int, autoencoder: Autoencoder, key: str
+        self,
+        preset: Preset,
+        budget: StagePreset,
+        seed: int,
+        autoencoder: Autoencoder,
+        key: str,
+        source: str | None = None,
     ) -> None:
         super().__init__(preset, budget, seed)
         self.automatic_optimization = False  # two optimisers
         self.autoencoder = autoencoder
         self.key = key
+        self.source = source or key
         self.discriminator: nn.Module | None = None
         if preset.losses.adversarial:
             channels = 1 if key == 'psr' else 2
@@ -127,7 +67,7 @@ class AutoencoderStage(Stage):
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the autoencoder."""
-        return _part(state, 'autoencoder.')
+        return part(state, 'autoencoder.')
 
     def configure_optimizers(self) -> Any:
         """AdamW for both players."""
@@ -144,13 +84,14 @@ class AutoencoderStage(Stage):
 
     def terms(self, batch: Batch, generator: torch.Generator) -> Terms:
         """Equation 1 without the adversarial term: comparable over the whole stage."""
-        image = _wide(batch[self.key])
-        return autoencoder_loss(image, *self._reconstruct(image, generator), self.preset.losses)
+        reconstructed = self._reconstruct(wide(batch[self.source]), generator)
+        return autoencoder_loss(wide(batch[self.key]), *reconstructed, self.preset.losses)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the autoencoder, and of the discriminator once it has joined."""
-        image = _wide(batch[self.key])
-        reconstruction, mu, sigma = self._reconstruct(image, self.noise(batch_idx))
+        image = wide(batch[self.key])
+        source = wide(batch[self.source])
+        reconstruction, mu, sigma = self._reconstruct(source, self.noise(batch_idx))
         update = self.current_epoch * self.preset.training.validate_every
         update += batch_idx // self.budget.accumulate
         joined = self.discriminator if update >= self.preset.training.adversarial_start else None
@@ -179,29 +120,7 @@ class AutoencoderStage(Stage):
             optimizer.zero_grad()
 
 
-class _Automatic(Stage):
-    """A stage with one optimiser."""
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss."""
-        terms = self.terms(batch, self.noise(batch_idx))
-        self.tell('train', terms)
-        return terms['loss']
-
-    def configure_optimizers(self) -> Any:
-        """AdamW."""
-        optimizer = AdamW(self.groups(), self.budget.learning_rate)
-        return {
-            'optimizer': optimizer,
-            'lr_scheduler': {'scheduler': self.schedule(optimizer), 'interval': 'step'},
-        }
-
-    def groups(self) -> Any:
-        """Return what trains."""
-        return [p for p in self.parameters() if p.requires_grad]
-
-
-class AlignmentStage(_Automatic):
+class AlignmentStage(Automatic):
     """Stage 1b: E_cond learns to give what E_PSR gives (alignment term of equation 2).
 
     Parameters
@@ -226,11 +145,11 @@ class AlignmentStage(_Automatic):
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return E_cond and D_cond."""
-        return _part(state, 'cond.')
+        return part(state, 'cond.')
 
     def terms(self, batch: Batch, generator: torch.Generator) -> Terms:
         """Alignment of means; both decoders on a crop, which is what they cost."""
-        images, psr = _wide(batch['images']), _wide(batch['psr'])
+        images, psr = wide(batch['images']), wide(batch['psr'])
         with torch.no_grad():
             z_psr = normalised(encode_mean(self.psr, psr), self.shift, self.scale)
         mu = encode_mean(self.cond, images)
@@ -252,7 +171,7 @@ class AlignmentStage(_Automatic):
         return terms
 
 
-class _Diffusion(_Automatic):
+class _Diffusion(Automatic):
     """A stage that trains the denoiser."""
 
     @property
@@ -278,11 +197,11 @@ class BackboneStage(_Diffusion):
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the backbone."""
-        return _part(state, 'backbone.')
+        return part(state, 'backbone.')
 
     def terms(self, batch: Batch, generator: torch.Generator) -> Terms:
         """Noise term of equation 2, unconditional."""
-        clean = _wide(batch['z_y'])
+        clean = wide(batch['z_y'])
         noisy, noise, t = _noised(self.noising, clean, generator)
         return diffusion_loss(
             denoise(self.backbone, noisy, t).float(),
@@ -297,14 +216,14 @@ class BackboneStage(_Diffusion):
 
 
 class ConditionalStage(_Diffusion):
-    """Stage 2: the three streams on the frozen backbone, equation 2.
+    """Stage 2: the three streams on the backbone, which is frozen or trains as well, equation 2.
 
     Parameters
     ----------
     preset, budget, seed
         See `Stage`.
     model : Demist
-        All but the streams is frozen.
+        All but the streams is frozen, and the backbone if the preset says so.
     """
 
     def __init__(self, preset: Preset, budget: StagePreset, seed: int, model: Demist) -> None:
@@ -313,11 +232,12 @@ class ConditionalStage(_Diffusion):
         self.frozen = (model.requires_grad_(False),)  # a tuple: the checkpoints need no copy of it
         for _, parameter in self.denoiser.trainable():
             parameter.requires_grad_(True)
+        self.denoiser.backbone.requires_grad_(preset.training.finetune)
         self.noising = _schedule(preset)
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the denoiser, backbone included."""
-        return _part(state, 'denoiser.')
+        return part(state, 'denoiser.')
 
     def on_fit_start(self) -> None:
         """Move the decoder along."""
@@ -329,14 +249,16 @@ class ConditionalStage(_Diffusion):
         adaptive = [p for stream, p in named if stream == 'adaptive']
         others = [p for stream, p in named if stream != 'adaptive']
         rates = self.preset.training
+        if rates.finetune:
+            others += self.denoiser.backbone.parameters()
         groups = [(others, self.budget.learning_rate), (adaptive, rates.lora_learning_rate)]
         return [{'params': params, 'lr': rate} for params, rate in groups if params]
 
     def terms(self, batch: Batch, generator: torch.Generator) -> Terms:
         """Noise term and edge term of equation 2."""
-        clean = _wide(batch['z_y'])
+        clean = wide(batch['z_y'])
         noisy, noise, t = _noised(self.noising, clean, generator)
-        conditioning = self.denoiser.condition(_wide(batch['z_c']), batch['origin'])
+        conditioning = self.denoiser.condition(wide(batch['z_c']), batch['origin'])
         return diffusion_loss(
             self.denoiser(noisy, t, conditioning).float(),
             noisy=noisy,
@@ -347,7 +269,7 @@ class ConditionalStage(_Diffusion):
             kind=self.preset.diffusion.prediction,
             weights=self.preset.losses,
             psr=batch['psr'],
-            decode=lambda latent: self.frozen[0].decode(_wide(latent)).float(),
+            decode=lambda latent: self.frozen[0].decode(wide(latent)).float(),
             generator=generator,
         )
 
@@ -363,12 +285,3 @@ def _noised(
     t = torch.randint(schedule.steps, (len(clean),), generator=generator).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     return add_noise(schedule, clean, noise, t), noise, t
-
-
-def _wide(images: Tensor) -> Tensor:
-    """Channels last: twice as fast."""
-    return images.contiguous(memory_format=torch.channels_last_3d)
-
-
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -13,12 +13,12 @@ import numpy as np
 from demist_app.model.bundle import METADATA, Bundle, BundleError, load_bundle
 from demist_app.model.intensities import profile, reference
 from demist_app.model.presets import Preset
-from demist_app.settings import Settings
+from demist_app.settings import DEFAULT_METHOD, Settings
+from demist_app.training.course import Course
 from demist_app.training.examples import Example, facts
-from demist_app.training.export import export
 from demist_app.training.fit import Machine
 from demist_app.training.folds import FoldError, Splits, hold_out
-from demist_app.training.run import train
+from demist_app.training.methods import METHODS, Method
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Task:
     Attributes
     ----------
     name : str
-        ``fold-<k>`` or ``final``: the name of its bundle and of its work folder.
+        As `model_name` gives it: the place of its bundle below ``models``.
     training, validation, test : tuple of Example
         No participant is in two of them; `test` is empty for the final model.
     """
@@ -38,26 +38,58 @@ class Task:
     validation: tuple[Example, ...]
     test: tuple[Example, ...] = ()
 
+    @property
+    def method(self) -> Method:
+        """What is trained."""
+        return METHODS[self.name.rpartition('/')[0] or DEFAULT_METHOD]
+
+    @property
+    def job(self) -> str:
+        """What only one run at a time can do: methods that share stages are one job."""
+        part = self.name.rpartition('/')[2]
+        return part if self.method.shares_stages else f'{part}/{self.method.name}'
+
     def work(self, settings: Settings) -> Path:
         """Folder of checkpoints and logs."""
-        return settings.execution.work_dir / 'demist_group' / self.name
+        return settings.execution.work_dir / 'demist_group' / self.job
 
     def bundle(self, settings: Settings) -> Path:
         """Folder of the finished model."""
         return settings.inputs.out_dir / 'models' / self.name
 
 
-def fold_task(splits: Splits, examples: Sequence[Example], fold: int, seed: int) -> Task:
-    """Part the examples for one fold, a tenth of the training participants for early stopping."""
+def model_name(part: str, method: str) -> str:
+    """Name the model of one part of the work, ``fold-<k>`` or ``final``.
+
+    Examples
+    --------
+    >>> model_name('fold-1', 'demist'), model_name('fold-1', 'unet')
+    ('fold-1', 'unet/fold-1')
+    """
+    return part if method == DEFAULT_METHOD else f'{method}/{part}'
+
+
+def fold_task(
+    splits: Splits,
+    examples: Sequence[Example],
+    fold: int,
+    seed: int,
+    method: str = DEFAULT_METHOD,
+) -> Task:
+    """Part the examples for one fold, a tenth of the training participants for early stopping.
+
+    All methods get the same parts.
+    """
     rest, test = splits.select(examples, fold)
     training, validation = hold_out(rest, seed)
-    return Task(f'fold-{fold}', tuple(training), tuple(validation), tuple(test))
+    name = model_name(f'fold-{fold}', method)
+    return Task(name, tuple(training), tuple(validation), tuple(test))
 
 
-def final_task(examples: Sequence[Example], seed: int) -> Task:
+def final_task(examples: Sequence[Example], seed: int, method: str = DEFAULT_METHOD) -> Task:
     """Take all examples, a tenth of the participants for early stopping."""
     training, validation = hold_out(examples, seed)
-    return Task('final', tuple(training), tuple(validation))
+    return Task(model_name('final', method), tuple(training), tuple(validation))
 
 
 def finished_model(task: Task, preset: Preset, settings: Settings) -> Bundle | None:
@@ -96,18 +128,15 @@ def train_model(
         If training cannot go on.
     """
     _remove_bundle(task, settings)
-    stages = train_stages(task, preset, settings, machine)
     profiles = [
         profile(np.asarray(example.images[0], np.float32), example.mask > 0)
         for example in task.training
     ]
-    return export(
-        task.work(settings),
-        preset,
+    return task.method.fit(
+        _course(task, preset, settings, machine),
         task.bundle(settings),
         facts={
             'request': _request(task, preset, settings),
-            'stages': stages,
             'seed': settings.processing.random_seed,
             'training_units': [facts(example) for example in task.training],
             'validation_units': [facts(example) for example in task.validation],
@@ -120,22 +149,19 @@ def train_model(
 def train_stages(
     task: Task, preset: Preset, settings: Settings, machine: Machine
 ) -> dict[str, Any]:
-    """Run the stages that are not done yet; all processes of a distributed training call this."""
-    return train(
-        preset,
-        task.training,
-        task.validation,
-        task.work(settings),
-        seed=settings.processing.random_seed,
-        backbone=settings.training.backbone,
-        machine=machine,
-    )
+    """Run the stages that are not done yet, as `train_model` does; write no bundle.
+
+    This is for the other processes of a distributed training.
+    """
+    return task.method.train(_course(task, preset, settings, machine))
 
 
 def forget(task: Task, settings: Settings) -> None:
-    """Remove what an earlier run left of a model."""
-    shutil.rmtree(task.work(settings), ignore_errors=True)
-    _remove_bundle(task, settings)
+    """Remove the stages that an earlier run left, but not those of methods that share none."""
+    others = METHODS if task.method.shares_stages else ()
+    for folder in task.work(settings).glob('*/'):
+        if folder.name not in others:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_unseen(bundle: Bundle, test: Sequence[Example]) -> None:
@@ -156,6 +182,18 @@ def check_unseen(bundle: Bundle, test: Sequence[Example]) -> None:
             )
 
 
+def _course(task: Task, preset: Preset, settings: Settings, machine: Machine) -> Course:
+    return Course(
+        preset=preset,
+        training=task.training,
+        validation=task.validation,
+        work=task.work(settings),
+        seed=settings.processing.random_seed,
+        backbone=settings.training.backbone,
+        machine=machine,
+    )
+
+
 def _remove_bundle(task: Task, settings: Settings) -> None:
     if (task.bundle(settings) / METADATA).exists():
         shutil.rmtree(task.bundle(settings))
@@ -164,7 +202,7 @@ def _remove_bundle(task: Task, settings: Settings) -> None:
 def _request(task: Task, preset: Preset, settings: Settings) -> dict[str, str]:
     """Hash what a model is a function of: how it is trained, and on whom."""
     recipe = {
-        'preset': preset.as_dict(),
+        **task.method.recipe(preset),
         'seed': settings.processing.random_seed,
         'backbone': settings.training.backbone is not None,
     }

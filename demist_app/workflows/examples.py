@@ -1,6 +1,7 @@
 """Graphs of the group level: scans to training examples, and to maps of participants unseen."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,25 @@ from bids_layout.pairing import Unit
 from demist_app.interfaces.examples import MeasuredToGrid, ScoreOutOfFold, WriteExample
 from demist_app.interfaces.synthesis import ToNative
 from demist_app.model.bundle import Bundle
-from demist_app.settings import Settings
+from demist_app.settings import DEFAULT_METHOD, Settings
 from demist_app.training.examples import Example, read_examples
 from demist_app.workflows.anatomical import anatomical_reference, init_anat_preproc_wf
 from demist_app.workflows.outputs import Sinks
 from demist_app.workflows.participant import unit_seed, workflow_name
 from demist_app.workflows.synthesis import init_psr_metadata_node, init_synthesise_node
 
-OUT_OF_FOLD: dict[str, Any] = {'desc': 'outoffold', 'space': 'T1w', 'suffix': 'PSRmap'}
-"""Entities of a map that a model made of a participant it was not trained on."""
 _SPACES = {'T1w': 'T1w', 't1w': 'T1w', 'orig': 'T1w', 'FLAIR': 'FLAIR', 'flair': 'FLAIR'}
+
+
+def out_of_fold(method: str) -> dict[str, Any]:
+    """Return the entities of a map that a model made of a participant it was not trained on.
+
+    Examples
+    --------
+    >>> out_of_fold('demist')['desc'], out_of_fold('ftldm+controlnet')['desc']
+    ('outoffold', 'outoffoldFtldmControlnet')
+    """
+    return {'desc': f'outoffold{_label(method)}', 'space': 'T1w', 'suffix': 'PSRmap'}
 
 
 def init_examples_wf(
@@ -80,6 +90,7 @@ def init_out_of_fold_wf(
     units: Mapping[Unit, Prepared],
     settings: Settings,
     bundle: Bundle,
+    method: str,
     fold: int,
     device: str,
 ) -> LiterateWorkflow:
@@ -91,17 +102,28 @@ def init_out_of_fold_wf(
     settings : Settings
     bundle : Bundle
         Model of the fold.
+    method : str
+        How it was trained.
     fold : int
         From 1.
     device : str
         ``cpu`` or ``cuda[:N]``.
     """
-    workflow = LiterateWorkflow(name=f'fold_{fold}_wf')
+    label = _label(method)
+    workflow = LiterateWorkflow(name=f'fold_{fold}_{label}_wf' if label else f'fold_{fold}_wf')
     workflow.base_dir = str(settings.execution.work_dir / 'demist_group')
     for unit, prepared in units.items():
-        unit_wf = _init_out_of_fold_unit_wf(unit, prepared.files, settings, bundle, fold, device)
+        unit_wf = _init_out_of_fold_unit_wf(
+            unit, prepared.files, settings, bundle=bundle, method=method, fold=fold, device=device
+        )
         workflow.add_nodes([unit_wf])
     return workflow
+
+
+def _label(method: str) -> str:
+    """Make an alphanumeric label of a method; the default has none."""
+    words = [] if method == DEFAULT_METHOD else re.findall('[a-z0-9]+', method)
+    return ''.join(word.capitalize() for word in words)
 
 
 def _init_example_wf(unit: Unit, settings: Settings, group: str) -> LiterateWorkflow:
@@ -137,7 +159,9 @@ def _init_out_of_fold_unit_wf(
     unit: Unit,
     files: Mapping[str, str],
     settings: Settings,
+    *,
     bundle: Bundle,
+    method: str,
     fold: int,
     device: str,
 ) -> LiterateWorkflow:
@@ -166,6 +190,7 @@ def _init_out_of_fold_unit_wf(
             measured=files['psr'],
             mask=files['mask'],
             measured_source=uri(unit.psr),
+            method=method,
             fold=fold,
             n_splits=settings.training.n_splits,
         ),
@@ -183,5 +208,5 @@ def _init_out_of_fold_unit_wf(
         (metadata, score, [('mean', 'meta')]),
     ])  # fmt: skip
     sinks = Sinks(workflow, unit, settings)
-    sinks.add('out_of_fold', native, 'image', (score, 'meta'), compress=True, **OUT_OF_FOLD)
+    sinks.add('out_of_fold', native, 'image', (score, 'meta'), compress=True, **out_of_fold(method))
     return workflow

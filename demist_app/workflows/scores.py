@@ -1,7 +1,8 @@
 """How well the models of a cross-validation do on participants they were not trained on."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,17 +10,19 @@ import pandas as pd
 from bids_layout.dataset import write_whole
 from bids_layout.names import derivative_path
 from bids_layout.pairing import Unit
+from demist_app.model.bundle import Bundle
+from demist_app.settings import DEFAULT_METHOD
 from demist_app.training.folds import Assignment, Splits
-from demist_app.workflows.examples import OUT_OF_FOLD
+from demist_app.workflows.examples import out_of_fold
 
 METRICS = {'PSNR': 'dB', 'SSIM': '', 'MSE': '', 'MAE': 'percentage points of PSR'}
-"""Units of the scores, by their key in the sidecars."""
+"""Units of the scores that are told to people, by their key in the sidecars."""
 
 
 def out_of_fold_scores(
-    out_dir: Path, splits: Splits, models: Mapping[int, str]
+    out_dir: Path, splits: Splits, models: Mapping[int, str], method: str = DEFAULT_METHOD
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Gather the scores of all units from the sidecars of their out-of-fold maps.
+    """Gather the scores of all units from the sidecars of the out-of-fold maps of one method.
 
     Parameters
     ----------
@@ -27,18 +30,20 @@ def out_of_fold_scores(
     splits : Splits
     models : mapping of int to str
         Fold to the sha256 of its model, for the folds that have one.
+    method : str
 
     Returns
     -------
     scores : DataFrame
-        One row per unit: ``participant_id``, ``session_id``, ``group``, ``fold``, the metrics in
-        lower case, ``draws`` and ``model_sha256``.
+        One row per unit: ``participant_id``, ``session_id``, ``group``, ``method``, ``fold``, the
+        metrics as `demist_app.evaluation.metrics.Scores.columns` names them, ``draws`` and
+        ``model_sha256``.
     missing : dict
         Units without scores, and why.
     """
     rows, missing = [], {}
     for assignment in splits.assignments:
-        sidecar = _sidecar(out_dir, assignment)
+        sidecar = _sidecar(out_dir, assignment, method)
         if assignment.fold not in models:
             missing[assignment.unit] = f'fold {assignment.fold} is not trained yet'
         elif not sidecar.exists():
@@ -57,8 +62,9 @@ def out_of_fold_scores(
                     'participant_id': participant,
                     'session_id': session or 'n/a',
                     'group': assignment.group,
+                    'method': method,
                     'fold': assignment.fold,
-                    **{name.lower(): found['Scores'][name] for name in METRICS},
+                    **{name.lower(): value for name, value in found['Scores'].items()},
                     'draws': found['Draws'],
                     'model_sha256': found['Model']['SHA256'],
                 }
@@ -67,14 +73,20 @@ def out_of_fold_scores(
 
 
 def write_scores(out_dir: Path, scores: pd.DataFrame) -> Path:
-    """Write ``group_scores.tsv``: one row per unit, as `out_of_fold_scores` gives them."""
+    """Write ``group_scores.tsv``: one row per unit and method, as `out_of_fold_scores` does."""
     path = out_dir / 'group_scores.tsv'
     write_whole(path, scores.to_csv(sep='\t', index=False, na_rep='n/a'))
     return path
 
 
 def summarise(scores: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Return mean and SD of each metric over participants (sessions of one are averaged first)."""
+    """Return mean and SD of each metric over participants (sessions of one are averaged first).
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Of one method.
+    """
     means = scores.groupby('participant_id')[[name.lower() for name in METRICS]].mean()
     return {
         name: (float(means[name.lower()].mean()), float(means[name.lower()].std(ddof=1)))
@@ -98,7 +110,11 @@ def in_words(summary: Mapping[str, tuple[float, float]]) -> str:
 
 
 def write_summary(
-    out_dir: Path, splits: Splits, scores: pd.DataFrame, models: Iterable[str], recipe: str
+    out_dir: Path,
+    splits: Splits,
+    scores: pd.DataFrame,
+    models: Iterable[str],
+    bundles: Mapping[str, Sequence[Bundle]],
 ) -> Path:
     """Write ``models/README.md``.
 
@@ -107,27 +123,32 @@ def write_summary(
     out_dir : Path
     splits : Splits
     scores : DataFrame
-        As `out_of_fold_scores` gives them; not empty.
+        As `out_of_fold_scores` gives them, of all methods; not empty.
     models : iterable of str
         Names of the bundles in ``models``.
-    recipe : str
-        What was trained, in words.
+    bundles : mapping of str to sequence of Bundle
+        Method to the models of its folds, at least one.
     """
     lines = []
-    for fold in range(1, splits.n_splits + 1):
-        inside = scores[scores['fold'] == fold]
-        units = sum(a.fold == fold for a in splits.assignments)
-        words = in_words(summarise(inside)) if len(inside) else 'not there yet'
-        lines.append(f'| {fold} | {units} | {words} |')
+    for method in bundles:
+        of_method = scores[scores['method'] == method]
+        for fold in range(1, splits.n_splits + 1):
+            units = sum(a.fold == fold for a in splits.assignments)
+            words = _in_short(of_method[of_method['fold'] == fold])
+            lines.append(f'| {method} | {fold} | {units} | {words} |')
+        lines.append(f'| **{method}** | all | {len(of_method)} | **{_in_short(of_method)}** |')
+    draws = [
+        f'{method} {", ".join(str(n) for n in sorted(set(rows["draws"])))}'
+        for method, rows in scores.groupby('method', sort=False)
+    ]
     text = _README.format(
-        recipe=recipe,
+        recipes='\n'.join(f'- `{method}`: {_words(of[0])}' for method, of in bundles.items()),
         folds=splits.n_splits,
         participants=len({a.participant for a in splits.assignments}),
         units=len(splits.assignments),
         table='\n'.join(lines),
-        scored=len(scores),
-        draws=', '.join(str(n) for n in sorted(set(scores['draws']))),
-        all=in_words(summarise(scores)),
+        draws=', '.join(draws),
+        budgets='\n'.join(f'| {method} | {_budget(of)} |' for method, of in bundles.items()),
         models=', '.join(f'`{name}`' for name in models),
     )
     path = out_dir / 'models' / 'README.md'
@@ -135,7 +156,25 @@ def write_summary(
     return path
 
 
-def _sidecar(out_dir: Path, assignment: Assignment) -> Path:
+def _in_short(scores: pd.DataFrame) -> str:
+    return in_words(summarise(scores)) if len(scores) else 'not there yet'
+
+
+def _words(bundle: Bundle) -> str:
+    return re.sub(r' \[@[^]]*\]', '', bundle.metadata['description'])  # citations are for papers
+
+
+def _budget(bundles: Sequence[Bundle]) -> str:
+    """Return the cells of what training a fold took, all stages together."""
+    folds = [bundle.metadata['stages'].values() for bundle in bundles]
+    minutes = sum(stage['seconds'] for stages in folds for stage in stages) / len(folds) / 60
+    devices = dict.fromkeys(stage['device'] for stages in folds for stage in stages)
+    parameters = sum(bundles[0].metadata['parameters'].values())
+    updates = round(sum(stage['updates'] for stages in folds for stage in stages) / len(folds))
+    return f'{parameters:,} | {updates:,} | {minutes:.3g} | {"; ".join(devices)}'
+
+
+def _sidecar(out_dir: Path, assignment: Assignment, method: str) -> Path:
     participant, _, session = assignment.unit.partition('_')
     unit = Unit(
         participant=participant.removeprefix('sub-'),
@@ -143,25 +182,31 @@ def _sidecar(out_dir: Path, assignment: Assignment) -> Path:
         t1w=Path(),
         flair=Path(),
     )
-    return derivative_path(out_dir, unit, extension='.json', **OUT_OF_FOLD)
+    return derivative_path(out_dir, unit, extension='.json', **out_of_fold(method))
 
 
 _README = """\
 # Models trained by demist
 
-{recipe}
+{recipes}
 
-{units} units of {participants} participants in {folds} folds (`splits.tsv`): each model `fold-<k>`
-was trained without the participants of fold k, and made their maps
-`*_space-T1w_desc-outoffold_PSRmap`. These maps are synthetic, not measured. The scores compare them
-with the measured maps inside the brain on the 1 mm grid; one line per unit is in
-`group_scores.tsv`.
+{units} units of {participants} participants in {folds} folds (`splits.tsv`), the same for all
+methods: each model `fold-<k>` was trained without the participants of fold k, and made their maps
+`*_space-T1w_desc-outoffold_PSRmap` (`outoffold<Method>` for methods other than `demist`). These
+maps are synthetic, not measured. The scores compare them with the measured maps inside the brain on
+the 1 mm grid; one line per unit and method is in `group_scores.tsv`.
 
-| fold | units | mean ± SD over its participants |
-|---|---|---|
+| method | fold | units | mean ± SD over participants |
+|---|---|---|---|
 {table}
 
-**All {scored} units that have scores: {all}** (draws averaged in each map: {draws}).
+Draws averaged in each map: {draws}.
+
+What training a fold took, all stages of a method together, also those that it shares with others:
+
+| method | parameters | updates | minutes | on |
+|---|---|---|---|---|
+{budgets}
 
 - PSNR, SSIM and MSE: of both maps divided by the 99.5th percentile of the measured one and clipped
   to [0, 1], over the voxels of the brain; SSIM with a Gaussian window of 1.5 voxels SD.

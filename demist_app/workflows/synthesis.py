@@ -9,13 +9,14 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise, ToNative
 from demist_app.model.bundle import Bundle
+from demist_app.model.predictor import sampling
 from demist_app.settings import Settings
 
 
 def map_kinds(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     """Return the maps a model makes: ``mean``, and ``sd`` unless it is a single draw."""
-    sampled = bundle.metadata['network'] != 'linear'
-    return ('mean',) if sampled and settings.processing.n_samples == 1 else ('mean', 'sd')
+    single = sampling(bundle) is not None and settings.processing.n_samples == 1
+    return ('mean',) if single else ('mean', 'sd')
 
 
 def init_synthesise_node(*, bundle: Bundle, settings: Settings, seed: int, device: str) -> pe.Node:
@@ -155,9 +156,9 @@ def init_synthesis_wf(
 
 def _sampling(bundle: Bundle, settings: Settings) -> str:
     """Say how a model that samples was sampled."""
-    if bundle.metadata['network'] == 'linear':
+    diffusion, draws = sampling(bundle), settings.processing.n_samples
+    if diffusion is None:
         return ''
-    diffusion, draws = bundle.metadata['preset']['diffusion'], settings.processing.n_samples
     start = '' if diffusion['strength'] == 1 else ' from the noised latent of both images'
     return (
         f'It is {f"the mean of {draws} draws" if draws > 1 else "a single draw"}, sampled by '

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import fake_training
@@ -158,6 +159,56 @@ def test_a_rerun_trains_nothing_and_aggregate_joins_what_is_there(copy, phantom)
     assert {row['fold'] for row in table(copy / 'out' / 'group_scores.tsv')} == {'1'}
 
 
+def test_other_methods_are_compared_on_the_same_folds(copy, phantom):
+    models = copy / 'out' / 'models'
+    before = trained(Run(copy / 'out', copy / 'work', 0, ''))
+    of_demist = (copy / 'out' / 'group_scores.tsv').read_text()
+    options = ['--streams', 'semantic,adaptive', '--method', 'unet', 'demist', 'ftldm+lora']
+    run = group(phantom, copy, *options)
+    assert run.code == 0, run.text
+    new = trained(run)[len(before) :]
+    assert [line.split()[0] for line in new] == [
+        'unet/fold-1', 'ftldm+lora/fold-1', 'unet/fold-2', 'ftldm+lora/fold-2', 'unet/final',
+    ]  # fmt: skip
+
+    rows = table(run.out / 'group_scores.tsv')
+    assert Counter(row['method'] for row in rows) == {'demist': 4, 'unet': 4, 'ftldm+lora': 4}
+    assert [list(row.values()) for row in rows if row['method'] == 'demist'] == [
+        line.split('\t') for line in of_demist.splitlines()[1:]
+    ]
+    folds = {(row['participant_id'], row['fold']) for row in rows}
+    assert len(folds) == 4  # whatever the method
+    for row in rows:
+        of_fold = 'fold-{fold}' if row['method'] == 'demist' else '{method}/fold-{fold}'
+        bundle = load_bundle(models / of_fold.format(**row))
+        assert bundle.sha256 == row['model_sha256']
+        unit = f'{row["participant_id"]}_{row["session_id"]}'
+        seen = [*bundle.metadata['training_units'], *bundle.metadata['validation_units']]
+        assert unit not in {entry['name'] for entry in seen}
+    for desc, method in (('outoffoldUnet', 'unet'), ('outoffoldFtldmLora', 'ftldm+lora')):
+        for unit in UNITS:
+            folder = run.out / unit.replace('_', '/') / 'anat'
+            sidecar = folder / f'{unit}_space-T1w_desc-{desc}_PSRmap.json'
+            assert json.loads(sidecar.read_text())['Method'] == method
+            assert sidecar.with_suffix('.nii.gz').exists()
+    final = load_bundle(models / 'unet' / 'final').metadata['metrics']
+    own = [float(row['psnr']) for row in rows if row['method'] == 'unet']
+    assert final['PSNR'][0] == pytest.approx(np.mean(own))
+    summary = (models / 'README.md').read_text()
+    assert '| unet | 1 |' in summary
+    assert '`ftldm+lora/fold-2`' in summary
+    assert 'out of fold, unet, 4 unit(s): PSNR' in run.text
+    validator = Path(sysconfig.get_path('scripts')) / 'bids-validator-deno'
+    subprocess.run([validator, run.out], check=True, capture_output=True)
+
+    run = group(phantom, copy, *options, '--no-resume', '--fold', '1')
+    assert run.code == 0, run.text
+    again = trained(run)[len(before) + len(new) :]
+    assert [line.split()[0] for line in again] == ['unet/fold-1', 'fold-1', 'ftldm+lora/fold-1']
+    stages = {path.name for path in (run.work / 'demist_group' / 'fold-1').iterdir()}
+    assert stages == {'unet', 'stage-demist', 'stage-ftldm+lora'}
+
+
 def test_one_fold_of_an_array_leaves_out_a_unit_that_cannot_be_read(copy, phantom):
     shutil.rmtree(copy / 'out')
     shutil.copytree(phantom, copy / 'bids')
@@ -213,6 +264,7 @@ def test_dry_run_says_what_would_be_trained(phantom, tmp_path):
         (['--preset', 'huge'], 'neither one of paper, small, tiny nor a JSON file'),
         (['--streams', 'semantic,telepathic'], 'unknown stream telepathic'),
         (['--aggregate'], 'run the participant level first'),
+        (['--method', 'linear', 'telepathy'], 'telepathy is none of mean, linear'),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is(phantom, tmp_path, options, message):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+from collections import Counter
 
 import pytest
 from running import COMMAND
@@ -33,7 +34,7 @@ def test_folds_final_model_and_scores(phantom, tmp_path, preset):
     command = [
         *COMMAND, str(phantom), str(out), 'group', '-w', str(work), '--preset', str(preset),
         '--n-splits', '2', '--n-samples', '2', '--sloppy', '--nprocs', '2', '--omp-nthreads', '1',
-        '--device', 'cpu',
+        '--device', 'cpu', '--method', 'demist', 'demist-tokens', 'linear',
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=900, env=os.environ, check=False
@@ -45,9 +46,20 @@ def test_folds_final_model_and_scores(phantom, tmp_path, preset):
     assert len({bundle.sha256 for bundle in bundles}) == 3
     with (out / 'group_scores.tsv').open() as file:
         rows = list(csv.DictReader(file, delimiter='\t'))
-    assert len(rows) == 4
+    assert Counter((row['method'], row['draws']) for row in rows) == {
+        ('demist', '2'): 4, ('demist-tokens', '2'): 4, ('linear', '1'): 4,
+    }  # fmt: skip
     assert all(math.isfinite(float(row['psnr'])) for row in rows)
-    assert {row['draws'] for row in rows} == {'2'}
+    # what methods share is trained once: even the seconds are the same
+    stages = [
+        bundles[0].metadata['stages'],
+        load_bundle(out / 'models/demist-tokens/fold-1').metadata['stages'],
+    ]
+    for stage in ('1a-psr', '1a-cond', '1b-align', '1c-backbone'):
+        assert stages[0][stage] == stages[1][stage]
+    assert stages[0]['2-conditional'] != stages[1]['2-conditional']
+    assert load_bundle(out / 'models' / 'linear' / 'fold-2').metadata['network'] == 'linear'
+    assert not (out / 'models' / 'linear' / 'final').exists()
     methods = (out / 'models' / 'CITATION.md').read_text()
     for words in ('N4', '2-fold cross-validation', 'preset few', 'a ControlNet branch'):
         assert words in methods

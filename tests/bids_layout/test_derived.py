@@ -145,6 +145,7 @@ def test_lst_ai_writes_names_without_participant(make_dataset: MakeDataset) -> N
         (['desc-truth_PSRmap', 'desc-fit_PSRmap', 'desc-retest_PSRmap'], None, None),
         (['desc-truth_PSRmap', 'desc-fit_PSRmap'], {'desc': 'truth'}, 'desc-truth_PSRmap'),
         (['desc-synth_PSRmap', 'desc-synthsd_PSRmap', 'desc-outoffold_PSRmap'], None, None),
+        (['desc-synth_PSRmap', 'desc-outoffoldFtldmLora_PSRmap'], None, None),
         (['desc-synth_PSRmap'], {'desc': 'synth'}, None),
     ],
 )  # fmt: skip

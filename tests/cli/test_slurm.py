@@ -92,7 +92,8 @@ def test_jobs_ask_for_what_demist_is_told_to_use(tmp_path):
 
 def test_a_training_is_a_chain(tmp_path):
     options = ('--n-splits', '3', '--devices', '2', '--num-nodes', '2', '--device', 'cuda')
-    written = scripts(tmp_path, 'group', *options, '--preset', 'tiny', '--streams', 'spatial')
+    recipe = ('--preset', 'tiny', '--streams', 'spatial', '--method', 'linear', 'ftldm+lora')
+    written = scripts(tmp_path, 'group', *options, *recipe)
     written.of_training(10)
     jobs = {path.stem: path.read_text() for path in (tmp_path / 'jobs').glob('*.sbatch')}
     assert set(jobs) == {'prepare', 'folds', 'final'}
@@ -101,11 +102,13 @@ def test_a_training_is_a_chain(tmp_path):
         assert '#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=2\n' in jobs[name]
         assert '#SBATCH --gpus-per-node=2\n' in jobs[name]
     assert '#SBATCH --array=1-3\n' in jobs['folds']
+    assert '#SBATCH --time=2880\n' in jobs['folds']  # a day for each method
     assert '--gpus' not in jobs['prepare']
     prepare, _ = parse(of_demist(started(tmp_path / 'jobs' / 'prepare.sbatch', tmp_path)))
     assert prepare.training.prepare
     assert prepare.training.streams == ('spatial',)
     assert prepare.training.preset == 'tiny'
+    assert prepare.training.methods == ('linear', 'ftldm+lora')
     submit = (tmp_path / 'jobs' / 'submit.sh').read_text()
     assert submit.index('prepare.sbatch') < submit.index('folds.sbatch') < submit.index('final.')
     assert '--dependency="afterok:${prepare%%;*}"' in submit

@@ -1,9 +1,12 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from demist_app.cli.arguments import parse
+from demist_app.cli.parser import build_parser
 from demist_app.settings import Training
+from demist_app.training.methods import METHODS
 
 
 def training_of(tmp_path, *options, level='group'):
@@ -22,10 +25,10 @@ def test_everything_said_is_kept(tmp_path):
     assert training_of(
         tmp_path, '--preset', 'tiny', '--streams', 'spatial, semantic', '--backbone', str(weights),
         '--n-splits', '3', '--fold', '3', '--no-resume', '--no-final', '--devices', '2',
-        '--num-nodes', '4',
+        '--num-nodes', '4', '--method', 'linear', 'ftldm+lora', 'linear',
     ) == Training(
         preset='tiny', streams=('spatial', 'semantic'), backbone=weights, n_splits=3, fold=3,
-        resume=False, final=False, devices=2, num_nodes=4,
+        resume=False, final=False, devices=2, num_nodes=4, methods=('linear', 'ftldm+lora'),
     )  # fmt: skip
 
 
@@ -40,6 +43,7 @@ def test_everything_said_is_kept(tmp_path):
         (['--backbone', 'absent'], 'absent does not exist'),
         (['--device', 'cuda:1'], 'CUDA_VISIBLE_DEVICES'),
         (['--reports-only'], 'participant level'),
+        (['--method', 'linear', 'telepathy'], '--method telepathy is none of mean, linear, '),
     ],
 )
 def test_contradictions_end_in_one_sentence(tmp_path, capsys, options, message):
@@ -58,10 +62,16 @@ def test_training_options_are_refused_at_the_participant_level(tmp_path, capsys)
 
 def test_a_config_file_keeps_the_recipe_but_not_the_part(tmp_path):
     options = ['--preset', 'tiny', '--n-splits', '3', '--fold', '2', '--no-final']
+    options += ['--method', 'linear', 'demist']
     (tmp_path / 'bids').mkdir()
     folders = [str(tmp_path / name) for name in ('bids', 'out')]
     first, _ = parse([*folders, 'group', '-w', str(tmp_path / 'work'), *options])
     config = Path(tmp_path / 'settings.json')
     config.write_text(first.to_json())
     again = training_of(tmp_path, '--config-file', str(config))
-    assert again == Training(preset='tiny', n_splits=3, final=False)
+    assert again == Training(preset='tiny', n_splits=3, final=False, methods=('linear', 'demist'))
+
+
+def test_the_help_names_every_method():
+    help_of = {action.dest: action.help for action in build_parser()._actions}
+    assert set(re.findall(r'[a-z+-]+', help_of['method'])) >= set(METHODS)

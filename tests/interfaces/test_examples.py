@@ -61,6 +61,7 @@ def scored(tmp_path):
         measured=str(tmp_path / 'psr.nii'),
         mask=str(tmp_path / 'mask.nii'),
         measured_source='bids:qmt:x',
+        method='unet',
         fold=2,
         n_splits=3,
         meta={'Description': 'a map', 'Units': 'percent'},
@@ -76,14 +77,23 @@ def test_scores_are_those_of_the_voxels_that_were_measured(volumes, tmp_path):
     assert meta['Scores']['MSE'] == pytest.approx(10 ** (-expected.psnr / 10), rel=1e-3)
     assert meta['Scores']['SSIM'] == pytest.approx(expected.ssim, abs=1e-3)
     assert meta['Scores']['MAE'] == pytest.approx(expected.mae, abs=1e-3)
+    assert meta['Scores']['NCC'] == pytest.approx(expected.ncc, abs=1e-3)
+    assert meta['Method'] == 'unet'
     assert (meta['Fold'], meta['Measured'], meta['Units']) == (2, 'bids:qmt:x', 'percent')
     assert '(fold 2 of 3)' in meta['Description']
     assert 'synthetic, not measured' in meta['Description']
+
+
+def test_a_constant_map_has_no_correlation(volumes, tmp_path):
+    save_volume(np.full_like(volumes['psr'], 7, np.float32), np.eye(4), tmp_path / 'synthetic.nii')
+    meta = scored(tmp_path)
+    assert meta['Scores']['NCC'] is None
+    assert 'NaN' not in json.dumps(meta)
 
 
 def test_a_map_without_numbers_fails(volumes, tmp_path):
     broken = volumes['synthetic'].astype(np.float32)
     broken[10, 10, 10] = np.nan
     save_volume(broken, np.eye(4), tmp_path / 'synthetic.nii')
-    with pytest.raises(InputError, match='the model of fold 2 gives no numbers'):
+    with pytest.raises(InputError, match=r'the model of fold 2 \(unet\) gives no numbers'):
         scored(tmp_path)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demist_app.model.intensities import distance, profile, reference
-from demist_app.model.linear import PSR_MAX, LinearFit, LinearPredictor
+from demist_app.model.linear import LinearFit, LinearPredictor
+from demist_app.model.residuals import PSR_MAX
 
 
 def subject(seed, coefficients, noise=0.0):

@@ -10,7 +10,7 @@ from demist_app.settings import Execution, Inputs, Processing, Settings
 from demist_app.training.examples import write_example
 from demist_app.training.fit import Machine
 from demist_app.training.folds import FoldError, assign
-from demist_app.workflows import crossvalidation
+from demist_app.training.methods import METHODS
 from demist_app.workflows.crossvalidation import (
     check_unseen,
     final_task,
@@ -52,17 +52,18 @@ def examples(tmp_path):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """A training that remembers what it was asked."""
+    """Methods that remember what they were asked."""
     import fake_training
 
     calls = []
 
-    def train(preset, training, validation, work, **rest):
-        calls.append((work.name, [example.name for example in training]))
-        return fake_training.train(preset, training, validation, work, **rest)
+    class Method(fake_training.FakeMethod):
+        def train(self, course):
+            calls.append((course.work.name, [example.name for example in course.training]))
+            return super().train(course)
 
-    monkeypatch.setattr(crossvalidation, 'train', train)
-    monkeypatch.setattr(crossvalidation, 'export', fake_training.export)
+    for name, method in fake_training.METHODS_IN_TESTS.items():
+        monkeypatch.setitem(METHODS, name, Method(name, method.shares_stages))
     return calls
 
 
@@ -111,15 +112,60 @@ def test_a_damaged_bundle_is_made_again(examples, settings, preset, fake):
     assert finished_model(task, preset, settings) is None
 
 
-def test_to_forget_removes_the_model_and_its_checkpoints_alone(examples, settings, preset, fake):
+def test_all_methods_get_the_same_scans_and_have_models_of_their_own(
+    examples, settings, preset, fake
+):
     splits = assign(examples, 2)
-    tasks = [fold_task(splits, examples, fold, 0) for fold in (1, 2)]
+    tasks = [fold_task(splits, examples, 1, 0, name) for name in ('demist', 'ftldm+lora', 'unet')]
+    assert len({(task.training, task.validation, task.test) for task in tasks}) == 1
+    bundles = [train_model(task, preset, settings, Machine(), {}) for task in tasks]
+    models, work = settings.inputs.out_dir / 'models', settings.execution.work_dir / 'demist_group'
+    assert [bundle.path.relative_to(models).as_posix() for bundle in bundles] == [
+        'fold-1', 'ftldm+lora/fold-1', 'unet/fold-1',
+    ]  # fmt: skip
+    assert [task.work(settings).relative_to(work).as_posix() for task in tasks] == [
+        'fold-1', 'fold-1', 'fold-1/unet',
+    ]  # fmt: skip
+    assert [task.job for task in tasks] == ['fold-1', 'fold-1', 'fold-1/unet']
+    assert [finished_model(task, preset, settings) for task in tasks] == bundles
+    assert final_task(examples, 0, 'unet').bundle(settings) == models / 'unet' / 'final'
+
+
+def test_a_model_is_made_anew_where_the_recipe_of_its_method_changes(
+    examples, settings, preset, fake, monkeypatch
+):
+    tasks = [fold_task(assign(examples, 2), examples, 1, 0, name) for name in ('demist', 'unet')]
     for task in tasks:
         train_model(task, preset, settings, Machine(), {})
+
+    class Method(type(METHODS['unet'])):
+        def recipe(self, preset):
+            return super().recipe(preset) | {'channels': 64}
+
+    monkeypatch.setitem(METHODS, 'unet', Method('unet', shares_stages=False))
+    assert finished_model(tasks[0], preset, settings)
+    assert finished_model(tasks[1], preset, settings) is None
+
+
+def test_to_forget_removes_the_stages_of_a_model_alone(examples, settings, preset, fake):
+    splits = assign(examples, 2)
+    made = [(1, 'demist'), (1, 'ftldm+lora'), (1, 'unet'), (2, 'demist')]
+    tasks = [fold_task(splits, examples, fold, 0, method) for fold, method in made]
+    work = settings.execution.work_dir / 'demist_group'
+    stages = [
+        work / 'fold-1' / 'stage-demist',
+        work / 'fold-1' / 'stage-ftldm+lora',
+        work / 'fold-1' / 'unet' / 'stage-unet',
+        work / 'fold-2' / 'stage-demist',
+    ]
+    for task in tasks:
+        train_model(task, preset, settings, Machine(), {})
+    assert all(stage.exists() for stage in stages)
     forget(tasks[0], settings)
-    assert not tasks[0].work(settings).exists()
-    assert finished_model(tasks[0], preset, settings) is None
-    assert finished_model(tasks[1], preset, settings)
+    assert [stage.exists() for stage in stages] == [False, False, True, True]
+    forget(tasks[2], settings)
+    assert [stage.exists() for stage in stages] == [False, False, False, True]
+    assert all(load_bundle(task.bundle(settings)) for task in tasks)
 
 
 def test_a_model_never_meets_who_it_was_trained_on(examples, settings, preset, fake):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from demist_app.model.bundle import Bundle
 from demist_app.training.folds import Assignment, Splits
 from demist_app.workflows.scores import (
     in_words,
@@ -25,20 +26,25 @@ SPLITS = Splits(
 MODELS = {1: 'aaa', 2: 'bbb'}
 
 
-@pytest.fixture
-def out(tmp_path):
-    """Three sidecars: PSNR 20, 22 and 25 dB."""
-    for unit, fold, psnr in zip(UNITS, (1, 1, 2), (20, 22, 25), strict=True):
-        folder = tmp_path / unit.replace('_', '/') / 'anat'
-        folder.mkdir(parents=True)
+def write_sidecars(out, desc, draws, psnrs):
+    for unit, fold, psnr in zip(UNITS, (1, 1, 2), psnrs, strict=True):
+        folder = out / unit.replace('_', '/') / 'anat'
+        folder.mkdir(parents=True, exist_ok=True)
+        main = {'PSNR': psnr, 'SSIM': 0.8, 'MSE': 10 ** (-psnr / 10), 'MAE': 1.0}
         sidecar = {
             'Fold': fold,
             'Model': {'SHA256': MODELS[fold]},
-            'Draws': 8,
-            'Scores': {'PSNR': psnr, 'SSIM': 0.8, 'MSE': 10 ** (-psnr / 10), 'MAE': 1.0},
+            'Draws': draws,
+            'Scores': main | {'NCC': None},
         }
-        name = f'{unit}_space-T1w_desc-outoffold_PSRmap.json'
+        name = f'{unit}_space-T1w_desc-{desc}_PSRmap.json'
         (folder / name).write_text(json.dumps(sidecar))
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Three sidecars: PSNR 20, 22 and 25 dB."""
+    write_sidecars(tmp_path, 'outoffold', 8, (20, 22, 25))
     return tmp_path
 
 
@@ -50,6 +56,17 @@ def test_one_row_per_unit(out):
     assert rows['session_id'].tolist() == ['ses-A', 'ses-B', 'n/a']
     assert rows['psnr'].tolist() == [20, 22, 25]
     assert rows['model_sha256'].tolist() == ['aaa', 'aaa', 'bbb']
+    assert rows['method'].tolist() == ['demist'] * 3
+    assert rows['ncc'].tolist() == ['n/a'] * 3  # as a constant map has it
+
+
+def test_every_method_has_maps_of_its_own(out):
+    write_sidecars(out, 'outoffoldFtldmLora', 1, (10, 11, 12))
+    scores, missing = out_of_fold_scores(out, SPLITS, MODELS, 'ftldm+lora')
+    assert missing == {}
+    assert scores['method'].tolist() == ['ftldm+lora'] * 3
+    assert scores['psnr'].tolist() == [10, 11, 12]
+    assert out_of_fold_scores(out, SPLITS, MODELS)[0]['psnr'].tolist() == [20, 22, 25]
 
 
 def test_what_is_missing_has_a_reason(out):
@@ -77,9 +94,20 @@ def test_sessions_of_one_participant_count_once(out):
 def test_summary_names_folds_and_definitions(out):
     scores, _ = out_of_fold_scores(out, SPLITS, {1: 'aaa'})
     (out / 'models').mkdir()
-    text = write_summary(out, SPLITS, scores, ['fold-1'], 'Each is a test.').read_text()
+    metadata = {
+        'description': 'a test [@demist; @ldm].',
+        'parameters': {'backbone': 1_000_000, 'streams': 500},
+        'stages': {
+            '1a': {'updates': 1000, 'seconds': 60.0, 'device': 'CPU, 1 x 2 thread(s)'},
+            '2': {'updates': 500, 'seconds': 30.0, 'device': 'CPU, 1 x 2 thread(s)'},
+        },
+    }
+    bundle = Bundle(out / 'models' / 'fold-1', metadata, 'aaa')
+    text = write_summary(out, SPLITS, scores, ['fold-1'], {'demist': [bundle]}).read_text()
+    assert '- `demist`: a test.\n' in text
+    assert '| demist | 1,000,500 | 1,500 | 1.5 | CPU, 1 x 2 thread(s) |' in text
     assert '3 units of 2 participants in 2 folds' in text
-    assert '| 1 | 2 | PSNR 21 dB' in text
-    assert '| 2 | 1 | not there yet |' in text
+    assert '| demist | 1 | 2 | PSNR 21 dB' in text
+    assert '| demist | 2 | 1 | not there yet |' in text
     assert 'not measured' in text
     assert in_words(summarise(scores)) in text
