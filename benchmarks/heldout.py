@@ -3,7 +3,12 @@
 Every model's maps against the measured PSR inside the true brain, where what the estimated brain
 mask missed counts as 0, and the mean PSR of every lesion against the truth and against the measured
 map. Gradient boosting with context is fitted here, on the phantoms `linear` was fitted on, which
-have the protocols of the held-out ones: a competitor that knows the scanner. Prints Markdown.
+have the protocols of the held-out ones: a competitor that knows the scanner.
+
+A second table splits the errors: how far each map is from the noise-free fit, which is as good as a
+measurement can be, and from the truth of 1 mm, by tissue; and how much of the variance of
+noise-free PSR within a tissue it leaves open. What T1w and FLAIR do not determine is at most what
+the best model leaves open. Prints Markdown.
 """
 
 import argparse
@@ -14,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import load, separate
+from common import SYNTHETIC, Case, Map, cases, load
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from demist_app.evaluation.agreement import agreement
+from demist_app.evaluation.ceiling import ceiling
 from demist_app.evaluation.metrics import score
 from demist_app.training.linear import Example, examples
 
@@ -29,39 +36,11 @@ COLUMNS = (
     'PSNR (dB)', 'SSIM', 'MSE (1e-3)', 'MAE (pp)', 'lesions: r, true', 'CCC, true',
     'bias, true (pp)', 'CCC, measured', 'bias, measured (pp)', 'n',
 )  # fmt: skip
-
-Map = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One held-out phantom: measured map, truth, brain, labels and numbers of lesions."""
-
-    name: str
-    folder: Path
-    measured: Map
-    truth: Map
-    fit: Map
-    retest: Map
-    mask: NDArray[np.bool_]
-    labels: NDArray[np.int32]
-    lesions: NDArray[np.int64]
-
-
-def cases(bids: Path) -> Iterator[Case]:
-    """Yield the held-out phantoms."""
-    for path in sorted((bids / 'derivatives' / 'qmt').glob('sub-*/**/*_desc-qmt_PSRmap.nii.gz')):
-        name = path.name.split('_space-')[0]
-        below = path.parent.relative_to(bids / 'derivatives' / 'qmt')
-        stem = f'{bids}/derivatives/phantom/{below}/{name}'
-        maps = [
-            load(Path(f'{stem}_space-T1w_desc-{k}_PSRmap.nii.gz'))
-            for k in ('truth', 'fit', 'retest')
-        ]
-        mask = load(Path(f'{stem}_space-T1w_desc-brain_mask.nii.gz')) > 0
-        found = Path(f'{stem}_space-T1w_label-lesion_mask.nii.gz')
-        lesions = load(found) > 0 if found.exists() else np.zeros_like(mask)
-        yield Case(name, below, load(path), *maps, mask, *separate(lesions))
+SPLIT = (
+    'model', 'region', 'from the measured (pp)', 'noise (pp)', 'from noise-free (pp)',
+    'bias (pp)', 'from the truth (pp)', 'left open', 'dB below noise-free',
+)  # fmt: skip
+LESIONS, PEOPLE = 'lesions, mean of each', 'white matter, mean of each participant'
 
 
 def features(example: Example) -> Map:
@@ -104,13 +83,6 @@ def boosted_maps(
     return maps
 
 
-def concordance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Lin's concordance correlation coefficient (Biometrics 1989, 45:255)."""
-    covariance = np.mean((first - first.mean()) * (second - second.mean()))
-    shift = (first.mean() - second.mean()) ** 2
-    return float(2 * covariance / (first.var() + second.var() + shift))
-
-
 @dataclass(frozen=True)
 class Result:
     """How one model did."""
@@ -127,8 +99,7 @@ class Result:
         for case in held_out:
             ours = maps[case.name]
             found = score(ours, case.measured, case.mask)
-            # of maps in [0, 1], so that the PSNR holds it
-            rows.append((found.psnr, found.ssim, 10 ** (-found.psnr / 10), found.mae))
+            rows.append((found.psnr, found.ssim, found.mse, found.mae))
             compared = (ours, case.truth, case.measured)
             means = [ndimage.mean(image, case.labels, case.lesions) for image in compared]
             lesions.append(np.stack(means, axis=1))
@@ -138,14 +109,11 @@ class Result:
         """Return a row of the table."""
         ours, true, measured = self.lesions.T
         units = (self.scores * (1, 1, 1e3, 1)).T
+        with_true, with_measured = agreement(ours, true), agreement(ours, measured)
         cells = [
             *(f'{values.mean():.3f} ± {values.std(ddof=1):.3f}' for values in units),
-            f'{np.corrcoef(ours, true)[0, 1]:.3f}',
-            *(
-                f'{value:.3f}'
-                for other in (true, measured)
-                for value in (concordance(ours, other), (ours - other).mean())
-            ),
+            f'{with_true.r:.3f}',
+            *(f'{value:.3f}' for a in (with_true, with_measured) for value in (a.ccc, a.bias)),
             str(len(ours)),
         ]
         return f'| {name} | ' + ' | '.join(cells) + ' |'
@@ -158,6 +126,33 @@ class Result:
             'scored_on': f'this model, on {len(self.scores)} phantom scans held out '
             '(`make heldout`)',
         }
+
+
+def split_rows(name: str, maps: dict[str, Map], held_out: list[Case]) -> list[str]:
+    """Return the rows of the second table: maps against measured, noise-free and true PSR."""
+    values: dict[str, list[NDArray[np.floating[Any]]]] = {}
+    for case in held_out:
+        images = np.stack([maps[case.name], case.measured, case.fit, case.truth])
+        regions = case.regions()
+        for region, mask in regions.items():
+            values.setdefault(region, []).append(images[:, mask])
+        means = images[:, regions['white matter']].mean(axis=1, keepdims=True)
+        values.setdefault(PEOPLE, []).append(means)
+        each = [ndimage.mean(image, case.labels, case.lesions) for image in images]
+        values.setdefault(LESIONS, []).append(np.array(each))
+    rows = []
+    for region, parts in values.items():
+        ours, measured, fit, truth = np.concatenate(parts, axis=1)
+        found = ceiling(ours, measured, fit)
+        cells = [
+            *(f'{np.sqrt(square):.2f}' for square in (found.total, found.noise, found.model)),
+            f'{found.bias:+.2f}',
+            f'{np.sqrt(np.mean((ours - truth) ** 2)):.2f}',
+            f'{found.undetermined:.1%}',
+            f'{found.gap_db:.1f}',
+        ]
+        rows.append(f'| {name} | {region} | ' + ' | '.join(cells) + ' |')
+    return rows
 
 
 def main() -> None:
@@ -178,22 +173,28 @@ def main() -> None:
     named = dict(text.split('=', 1) for text in options.outputs)
     columns = ('model', *COLUMNS)
     print('| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')
-    for kind in ('fit', 'retest'):
-        maps = {c.name: getattr(c, kind) for c in held_out}
-        print(Result.of(maps, held_out).row(f'*{kind}*'))
-    for name, folder in named.items():
-        maps = {
-            c.name: load(Path(folder) / c.folder / f'{c.name}_space-T1w_desc-synth_PSRmap.nii.gz')
-            for c in held_out
-        }
+    splits: list[str] = []
+
+    def judge(title: str, maps: dict[str, Map]) -> Result:
         result = Result.of(maps, held_out)
-        print(result.row(name), flush=True)
+        print(result.row(title), flush=True)
+        splits.extend(split_rows(title, maps, held_out))
+        return result
+
+    for kind in ('fit', 'retest'):
+        judge(f'*{kind}*', {c.name: getattr(c, kind) for c in held_out})
+    for name, folder in named.items():
+        result = judge(
+            name, {c.name: load(Path(folder) / c.folder / f'{c.name}{SYNTHETIC}') for c in held_out}
+        )
         if options.metrics:
             options.metrics.write_text(json.dumps(result.facts(), indent=2) + '\n', 'utf-8')
     if options.training:
         model = fit_boosting(examples(*options.training))
         testing = examples(Path(next(iter(named.values()))), options.bids / 'derivatives' / 'qmt')
-        print(Result.of(boosted_maps(model, testing), held_out).row('boosting with context'))
+        judge('boosting with context', boosted_maps(model, testing))
+    print('\n| ' + ' | '.join(SPLIT) + ' |\n' + '|---' * len(SPLIT) + '|')
+    print('\n'.join(splits))
 
 
 if __name__ == '__main__':

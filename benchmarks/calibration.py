@@ -1,0 +1,257 @@
+"""Whether the stated SD of synthetic PSR is the size of its errors, on held-out phantoms.
+
+Errors are against the noise-free fit, which is what models are trained to give, and against the
+measured map, whose noise (from the retest, per tissue) is added to the stated SD. The one factor
+on the SD is learned on the other participants of the cohort, and judged on the one left out. Every
+unit and region gives equally many voxels. Works on what demist wrote, of any model that states an
+SD. Ranks of the measured PSR among the draws, and intervals of lesion means, which the SD of voxels
+does not give, need single draws: these are made with the model and kept, so that the same command
+goes on where it ended. Prints Markdown.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from common import SYNTHETIC, Case, cases, draws, load
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from demist_app.evaluation.calibration import (
+    LEVELS,
+    coverage,
+    fit_scale,
+    measurement_noise,
+    predictive_sd,
+    rank_histogram,
+    spread_skill,
+)
+from demist_app.model.bundle import load_bundle
+from demist_app.model.predictor import load_predictor
+from demist_app.training.linear import examples
+
+VOXELS = 20_000  # of each region of each unit
+TARGETS = ('noise-free fit', 'measured, with its noise')
+LESIONS = 'lesions, mean of each'
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values of one region of one unit.
+
+    Attributes
+    ----------
+    participant : str
+    mean, sd : ndarray, shape (n,)
+        Synthetic PSR and its stated SD.
+    draws : int or None
+        That these are of; None for a model without sampling.
+    observed : dict of str to ndarray, shape (n,)
+        By target.
+    noise : dict of str to float
+        By target, SD.
+    """
+
+    participant: str
+    mean: Array
+    sd: Array
+    draws: int | None
+    observed: Mapping[str, Array]
+    noise: Mapping[str, float]
+
+    def error(self, target: str) -> Array:
+        """Observed minus predicted."""
+        return self.observed[target] - self.mean
+
+
+def sample(case: Case, mean: Array, sd: Array, draws: int | None, maps: list[Array]) -> Sample:
+    """Put values of one region together; maps are noise-free, measured and repeated."""
+    fit, measured, retest = maps
+    return Sample(
+        case.name.split('_')[0],
+        mean,
+        sd,
+        draws,
+        dict(zip(TARGETS, (fit, measured), strict=True)),
+        dict(zip(TARGETS, (0.0, measurement_noise(measured, retest)), strict=True)),
+    )
+
+
+def targets(case: Case) -> list[NDArray[np.float32]]:
+    """Return the noise-free, the measured and the repeated map."""
+    return [case.fit, case.measured, case.retest]
+
+
+def chosen(case: Case, inside: NDArray[np.bool_]) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Yield for every region of a unit the voxels taken, of the raveled volume."""
+    rng = np.random.default_rng(0)
+    for region, where in case.regions().items():
+        voxels = np.flatnonzero(where & inside)
+        if len(voxels):
+            yield region, rng.choice(voxels, VOXELS, replace=len(voxels) < VOXELS)
+
+
+def from_maps(case: Case, demist: Path) -> Iterator[tuple[str, Sample]]:
+    """Yield the regions of a unit from the maps that demist wrote."""
+    path = demist / case.folder / f'{case.name}{SYNTHETIC}'
+    facts = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text('utf-8'))
+    mean = load(path)
+    sd = load(path.with_name(path.name.replace('desc-synth_', 'desc-synthsd_')))
+    inside = load(path.with_name(f'{case.name}_desc-brain_mask.nii.gz')) > 0
+    n = facts['Draws'] if facts['Draws'] > 1 else None
+    for region, voxels in chosen(case, inside):
+        ours, stated, *maps = (image.ravel()[voxels] for image in (mean, sd, *targets(case)))
+        yield region, sample(case, ours, stated, n, maps)
+
+
+def of_lesions(case: Case, mask: NDArray[np.bool_], drawn: Array) -> Sample:
+    """Return the means of the lesions of a unit, whose SD is that over the means of draws."""
+    numbers = case.labels[mask]
+    seen = np.intersect1d(case.lesions, numbers)
+    maps = [ndimage.mean(image[mask], numbers, seen) for image in targets(case)]
+    means = np.array([ndimage.mean(draw, numbers, seen) for draw in drawn])
+    return sample(case, means.mean(axis=0), means.std(axis=0, ddof=1), len(drawn), maps)
+
+
+def learned_scales(found: list[Sample]) -> dict[str, float]:
+    """Return for each participant the factor that the others teach."""
+    scales = {}
+    for participant in sorted({s.participant for s in found}):
+        others = [s for s in found if s.participant != participant]
+        error = np.concatenate([s.error(TARGETS[0]) for s in others])
+        sd = np.concatenate([s.sd for s in others])
+        scales[participant] = fit_scale(error, sd, draws=others[0].draws)
+    return scales
+
+
+def stated(found: list[Sample], target: str, scales: Mapping[str, float] | None) -> Array:
+    """Return the SD of what was to be observed."""
+    return np.concatenate(
+        [
+            predictive_sd(
+                s.sd,
+                scale=scales[s.participant] if scales else 1.0,
+                draws=s.draws,
+                noise=s.noise[target],
+            )
+            for s in found
+        ]
+    )
+
+
+def table(columns: tuple[str, ...]) -> None:
+    """Print the head of a table."""
+    print('\n| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')
+
+
+def print_coverage(regions: Mapping[str, list[Sample]], scales: Mapping[str, float]) -> None:
+    """Print RMSE, stated SD and coverage, before and after scaling."""
+    levels = [f'{level:.0%} interval' for level in LEVELS]
+    table(('against', 'region', 'SD', 'bias (pp)', 'RMSE (pp)', 'stated (pp)', *levels))
+    for target in TARGETS:
+        for region, found in regions.items():
+            error = np.concatenate([s.error(target) for s in found])
+            for title, factor in (('as drawn', None), ('scaled', scales)):
+                sd = stated(found, target, factor)
+                cells = [
+                    f'{-error.mean():+.2f}',
+                    f'{np.sqrt(np.mean(error**2)):.2f}',
+                    f'{np.sqrt(np.mean(sd**2)):.2f}',
+                    *(f'{share:.1%}' for share in coverage(error, sd).values()),
+                ]
+                print(f'| {target} | {region} | {title} | ' + ' | '.join(cells) + ' |')
+
+
+def print_spread_skill(found: list[Sample], scales: Mapping[str, float]) -> None:
+    """Print RMSE where similar errors are stated, in the brain."""
+    error = np.concatenate([s.error(TARGETS[0]) for s in found])
+    bins = spread_skill(error, stated(found, TARGETS[0], scales))
+    table(('tenth of the voxels of the brain', *map(str, range(1, len(bins.count) + 1))))
+    for title, values in (('stated SD, scaled (pp)', bins.spread), ('RMSE (pp)', bins.skill)):
+        print(f'| {title} | ' + ' | '.join(f'{value:.2f}' for value in values) + ' |')
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Draws of some voxels, shape (draws, n), what was measured there, and the SD of its noise."""
+
+    values: Array
+    observed: Array
+    noise: float
+
+
+def print_ranks(regions: Mapping[str, list[Drawn]]) -> None:
+    """Print how often the measured value has each rank among the draws."""
+    n = len(next(iter(regions.values()))[0].values)
+    table(('draws below the measured PSR', *map(str, range(n + 1))))
+    print('| *if flat* | ' + ' | '.join([f'{1 / (n + 1):.1%}'] * (n + 1)) + ' |')
+    for region, found in regions.items():
+        shares = rank_histogram(
+            np.concatenate([d.values for d in found], axis=1),
+            np.concatenate([d.observed for d in found]),
+            noise=np.concatenate([np.full(len(d.observed), d.noise) for d in found]),
+        )
+        print(f'| {region} | ' + ' | '.join(f'{share:.1%}' for share in shares) + ' |')
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(prog='python benchmarks/calibration.py')
+    parser.add_argument('bids', type=Path, help='held-out phantoms')
+    parser.add_argument('demist', type=Path, help='demist’s output for them')
+    parser.add_argument(
+        '--draws',
+        nargs=2,
+        type=Path,
+        metavar=('BUNDLE', 'KEPT'),
+        help='model to draw with, and folder to keep its draws in',
+    )
+    parser.add_argument('--n-samples', type=int, default=8)
+    parser.add_argument('--threads', type=int, default=1)
+    options = parser.parse_args()
+    held_out = {case.name: case for case in cases(options.bids)}
+    regions: dict[str, list[Sample]] = {}
+    for case in held_out.values():
+        for region, values in from_maps(case, options.demist):
+            regions.setdefault(region, []).append(values)
+    scales = learned_scales(regions['brain'])
+    ranked: dict[str, list[Drawn]] = {}
+    if options.draws:
+        bundle, kept = options.draws
+        predictor = load_predictor(load_bundle(bundle))
+        for example in examples(options.demist, options.bids / 'derivatives' / 'qmt'):
+            case, mask = held_out[example.name], example.mask
+            drawn = draws(predictor, example, options.n_samples, kept, options.threads)
+            place = np.cumsum(mask.ravel()) - 1  # of a voxel among those of the brain
+            for region, voxels in chosen(case, mask):
+                measured, retest = (m.ravel()[voxels] for m in (case.measured, case.retest))
+                values = drawn[:, place[voxels]].astype(float)
+                noise = measurement_noise(measured, retest)
+                ranked.setdefault(region, []).append(Drawn(values, measured, noise))
+            if len(case.lesions):
+                means = of_lesions(case, mask, drawn.astype(float))
+                regions.setdefault(LESIONS, []).append(means)
+    factors = np.array(list(scales.values()))
+    n = regions['brain'][0].draws
+    print(
+        f'Factor on the SD: {factors.mean():.2f} ({factors.min():.2f} to {factors.max():.2f} '
+        f'without one participant of {len(factors)}). Draws: {n or "none"}. SD of the noise of '
+        'the measurement (pp): '
+        + ', '.join(
+            f'{region} {np.mean([s.noise[TARGETS[1]] for s in found]):.2f}'
+            for region, found in regions.items()
+        )
+    )
+    print_coverage(regions, scales)
+    print_spread_skill(regions['brain'], scales)
+    if ranked:
+        print_ranks(ranked)
+
+
+if __name__ == '__main__':
+    main()
