@@ -64,6 +64,8 @@ def out_of_fold_scores(
                     'group': assignment.group,
                     'method': method,
                     'fold': assignment.fold,
+                    # the sidecar has them in the order of the alphabet
+                    **{name.lower(): found['Scores'][name] for name in METRICS},
                     **{name.lower(): value for name, value in found['Scores'].items()},
                     'draws': found['Draws'],
                     'model_sha256': found['Model']['SHA256'],

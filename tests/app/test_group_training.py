@@ -37,7 +37,7 @@ def test_folds_final_model_and_scores(phantom, tmp_path, preset):
         '--device', 'cpu', '--method', 'demist', 'demist-tokens', 'linear',
     ]  # fmt: skip
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=900, env=os.environ, check=False
+        command, capture_output=True, text=True, timeout=1800, env=os.environ, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     names = ('fold-1', 'fold-2', 'final')

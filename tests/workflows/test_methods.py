@@ -33,5 +33,16 @@ def test_it_says_what_was_trained_on_whom(streams, backbone, tmp_path):
     }
     for stream, words in named.items():
         assert (words in text) == (stream in streams)
+    assert 'Other methods' not in text
     write_citations(text, tmp_path)  # raises where the bibliography lacks a key
     assert '@article{n4' in (tmp_path / 'CITATION.bib').read_text()
+
+
+def test_it_names_the_methods_that_were_trained():
+    preset = load_preset('tiny')
+    both = describe_training('', preset, Training('tiny', methods=('linear', 'demist')), UNITS)
+    assert 'latent diffusion' in both
+    assert 'Other methods that were trained on the same scans (preset tiny): Linear. ' in both
+    alone = describe_training('', preset, Training('tiny', methods=('unet', 'linear')), UNITS)
+    assert 'latent diffusion' not in alone
+    assert 'Regression UNet, Linear. ' in alone

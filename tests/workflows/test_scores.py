@@ -35,7 +35,7 @@ def write_sidecars(out, desc, draws, psnrs):
             'Fold': fold,
             'Model': {'SHA256': MODELS[fold]},
             'Draws': draws,
-            'Scores': main | {'NCC': None},
+            'Scores': {'NCC': None} | main,
         }
         name = f'{unit}_space-T1w_desc-{desc}_PSRmap.json'
         (folder / name).write_text(json.dumps(sidecar))
@@ -57,6 +57,7 @@ def test_one_row_per_unit(out):
     assert rows['psnr'].tolist() == [20, 22, 25]
     assert rows['model_sha256'].tolist() == ['aaa', 'aaa', 'bbb']
     assert rows['method'].tolist() == ['demist'] * 3
+    assert rows.columns[5:10].tolist() == ['psnr', 'ssim', 'mse', 'mae', 'ncc']
     assert rows['ncc'].tolist() == ['n/a'] * 3  # as a constant map has it
 
 
