@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -138,6 +139,24 @@ def load_bundle(path: Path) -> Bundle:
     except SafetensorError as error:
         raise BundleError(f'{path / WEIGHTS} is not a safetensors file: {error}') from error
     return Bundle(path=path, metadata=metadata, sha256=hashlib.sha256(content).hexdigest())
+
+
+@contextmanager
+def understood(bundle: Bundle) -> Iterator[None]:
+    """Build a network in this context, from what a verified bundle says.
+
+    Raises
+    ------
+    BundleError
+        If this version of demist does not understand its settings, or the weights do not fit.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(
+            f'{bundle.path} was written by demist {bundle.metadata["version"]} and this version '
+            f'cannot run it ({error}): update demist'
+        ) from error
 
 
 def write_bundle(

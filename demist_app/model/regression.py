@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from demist_app.model.bundle import Bundle, BundleError
+from demist_app.model.bundle import Bundle, understood
 from demist_app.model.demist import bfloat16_pays
 from demist_app.model.predictor import REGRESSION, Image, Prediction
 from demist_app.model.residuals import residual_sd
@@ -51,7 +51,7 @@ class RegressionPredictor:
         BundleError
             If this version of demist does not understand its settings, or the weights do not fit.
         """
-        try:
+        with understood(bundle):
             kind, network_of = TRANSLATORS[bundle.metadata['network']]
             settings = build(kind, bundle.metadata['settings'], 'settings')
             tensors = {name: torch.from_numpy(t) for name, t in bundle.tensors().items()}
@@ -59,11 +59,6 @@ class RegressionPredictor:
             network = network_of(settings)
             network.load_state_dict(tensors)
             return cls(network, settings.stage.patch, bundle.metadata['psr_scale'], table)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise BundleError(
-                f'{bundle.path} was written by demist {bundle.metadata["version"]} and this '
-                f'version cannot run it ({error}): update demist'
-            ) from error
 
     def predict(
         self,

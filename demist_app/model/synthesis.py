@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from demist_app.model.bundle import Bundle, BundleError
+from demist_app.model.bundle import Bundle, understood
 from demist_app.model.demist import Demist, bfloat16_pays
 from demist_app.model.diffusion import (
     Denoised,
@@ -74,14 +74,9 @@ class DiffusionPredictor:
         BundleError
             If this version of demist does not understand the preset, or the weights do not fit.
         """
-        try:
+        with understood(bundle):
             preset = Preset.from_dict(bundle.metadata['preset'])
             return cls(Demist.from_tensors(preset, bundle.tensors()))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise BundleError(
-                f'{bundle.path} was written by demist {bundle.metadata["version"]} and this '
-                f'version cannot run it ({error}): update demist'
-            ) from error
 
     def predict(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from demist_app.model.autoencoder import fold, unfold
 from demist_app.model.baselines import WaveletPreset
-from demist_app.model.bundle import Bundle, BundleError
+from demist_app.model.bundle import Bundle, understood
 from demist_app.model.demist import bfloat16_pays
 from demist_app.model.diffusion import Denoised, convert, noise_like, scaled_linear, time_pairs
 from demist_app.model.predictor import Image, Prediction
@@ -106,18 +106,13 @@ class WaveletPredictor:
         BundleError
             If this version of demist does not understand its settings, or the weights do not fit.
         """
-        try:
+        with understood(bundle):
             preset = build(WaveletPreset, bundle.metadata['settings'], 'settings')
             network = build_denoiser(preset)
             network.load_state_dict(
                 {name: torch.from_numpy(t) for name, t in bundle.tensors().items()}
             )
             return cls(network, preset, bundle.metadata['psr_scale'])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise BundleError(
-                f'{bundle.path} was written by demist {bundle.metadata["version"]} and this '
-                f'version cannot run it ({error}): update demist'
-            ) from error
 
     @torch.inference_mode()
     def predict(
