@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench heldout streams clean
+.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench heldout streams table1 clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -84,6 +84,10 @@ streams: build/bench/bids
 	        build/small/ablation/small-$$(echo $$pair | tr , -) --streams $$pair --threads 2 || exit; \
 	done
 	$(BIN)/python benchmarks/streams.py build/small/work build/bench/bids build/heldout/small
+
+# The paper's Table 1 on phantoms: a night on two cores; the same again goes on
+table1: .venv/installed
+	PYTHONPATH=benchmarks $(BIN)/python -m table1 build/table1
 
 # pybids' own test data sets, which its wheel leaves out
 .cache/pybids: | .venv/installed
