@@ -194,8 +194,8 @@ def draw_examples(found: Results, path: Path) -> None:
         )
         bar.set_label('PSR (%)', labelpad=1)
         note = (
-            'Axial, left is left. dB: PSNR of the whole brain, out of fold. '
+            'Axial, left is left.\ndB: PSNR of the whole brain, out of fold.\n'
             f'Squares: {ZOOM_MM:.0f} mm.'
         )
-        figure.text(3.2 / size[0], 0.4 / size[1], note, va='center', fontsize=7)
+        figure.text(3.0 / size[0], 0.3 / size[1], note, va='center', fontsize=7)
         save(figure, path)
