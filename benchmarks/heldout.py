@@ -27,10 +27,11 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from demist_app.evaluation.agreement import agreement
 from demist_app.evaluation.ceiling import ceiling
 from demist_app.evaluation.metrics import score
+from demist_app.model.boosting import features
+from demist_app.model.residuals import PSR_MAX
 from demist_app.training.linear import Example, examples
 
 VOXELS = 60_000  # of each phantom, for the boosting
-PSR_MAX = 25.0
 SCORES = ('PSNR', 'SSIM', 'MSE', 'MAE')
 COLUMNS = (
     'PSNR (dB)', 'SSIM', 'MSE (1e-3)', 'MAE (pp)', 'lesions: r, true', 'CCC, true',
@@ -43,27 +44,12 @@ SPLIT = (
 LESIONS, PEOPLE = 'lesions, mean of each', 'white matter, mean of each participant'
 
 
-def features(example: Example) -> Map:
-    """Neighbourhood of 3 × 3 × 3 voxels, means of 3 and 8 mm, and place, per voxel of the brain."""
-    mask = example.mask
-    columns = []
-    for image in example.images:
-        padded = np.pad(image, 1)
-        for shift in np.ndindex(3, 3, 3):
-            window = tuple(slice(s, s + n) for s, n in zip(shift, image.shape, strict=True))
-            columns.append(padded[window][mask])
-        columns += [ndimage.gaussian_filter(image, sigma)[mask] for sigma in (3.0, 8.0)]
-    voxels = np.argwhere(mask).astype(np.float32)
-    place = (voxels - voxels.mean(0)) / voxels.std(0)
-    return np.concatenate([np.stack(columns, axis=1), place], axis=1)
-
-
 def fit_boosting(training: Iterator[Example]) -> HistGradientBoostingRegressor:
     """Fit gradient boosting on a sample of every phantom's voxels."""
     rng = np.random.default_rng(0)
     inputs, targets = [], []
     for example in training:
-        rows = features(example)
+        rows = features(example.images, example.mask)
         chosen = rng.choice(len(rows), VOXELS, replace=False)
         inputs.append(rows[chosen])
         targets.append(np.clip(example.psr[example.mask][chosen], 0, PSR_MAX))
@@ -78,7 +64,9 @@ def boosted_maps(
     maps = {}
     for example in testing:
         image = np.zeros(example.mask.shape, np.float32)
-        image[example.mask] = np.clip(model.predict(features(example)), 0, PSR_MAX)
+        image[example.mask] = np.clip(
+            model.predict(features(example.images, example.mask)), 0, PSR_MAX
+        )
         maps[example.name] = image
     return maps
 
