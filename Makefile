@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench heldout streams table1 clean
+.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench maps heldout streams quality table1 clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -67,15 +67,40 @@ bench: build/bench/bids
 	    --resource-monitor
 	$(BIN)/python benchmarks/participant.py build/bench/demist --phantom build/bench/bids
 
-# How good the shipped models are on phantoms they were not trained on
-heldout: build/bench/bids build/linear/demist
+# Maps by the shipped models of phantoms they were not trained on, and of real scans
+maps: build/bench/bids build/linear/demist
 	for model in linear small; do \
 	    $(BIN)/demist build/bench/bids build/heldout/$$model participant -w build/heldout/work \
 	        --model $$model || exit; \
+	    if test -d $(REAL); then $(BIN)/demist $(REAL) build/real/$$model participant \
+	        -w build/real/work --model $$model -d lesions=$(REAL)/derivatives/lesions || exit; fi; \
 	done
-	$(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/heldout/linear \
-	    small=build/heldout/small --metrics build/heldout/metrics.json \
-	    --training build/linear/demist build/linear/bids/derivatives/qmt
+
+# How good they are: the scores of the model card
+HELDOUT = $(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/heldout/linear \
+    small=build/heldout/small --metrics build/heldout/metrics.json \
+    --training build/linear/demist build/linear/bids/derivatives/qmt
+heldout: maps
+	$(HELDOUT)
+
+# All that is known of the quality of the shipped models, on one page
+PHANTOM = build/bench/bids/derivatives
+QUALITY = echo '\n\#\# Held-out phantoms\n' && $(HELDOUT) && \
+    echo '\n\#\# Their lesions\n' && \
+    $(BIN)/python benchmarks/lesions.py $(PHANTOM)/phantom linear=build/heldout/linear \
+        small=build/heldout/small --measured $(PHANTOM)/qmt --phantom $(PHANTOM)/phantom && \
+    for model in linear small; do echo "\n\#\# Standard deviation of $$model\n" && \
+        $(BIN)/python benchmarks/calibration.py build/bench/bids build/heldout/$$model || exit; done
+QUALITY_REAL = echo '\n\#\# Real scans, without measured PSR' && \
+    $(BIN)/python benchmarks/real.py build/real/linear build/real/small --measured \
+        $(REAL)/../sir-psr/PSR.nii.gz $(REAL)/../sir-psr/brain_mask.nii.gz && \
+    echo '\n\#\# Lesions of real scans\n' && \
+    $(BIN)/python benchmarks/lesions.py $(REAL)/derivatives/lesions linear=build/real/linear \
+        small=build/real/small --reference 'FLAIR alone'
+quality: maps
+	{ echo '# Quality of the shipped models' && $(QUALITY) && \
+	    if test -d $(REAL); then $(QUALITY_REAL); fi; } >build/quality.part
+	mv build/quality.part build/quality.md
 
 # What each conditioning stream is worth, on the same phantoms; after make small and make heldout
 streams: build/bench/bids

@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from common import Map, cases
+from common import Map, brain_box, cases
 from numpy.typing import NDArray
 
 from demist_app.evaluation.metrics import score
@@ -23,7 +23,6 @@ from demist_app.training.linear import Example, examples
 from demist_app.training.run import WEIGHTS, assemble, stage_folder
 
 FROM_NOISE = 8  # steps
-MARGIN, MULTIPLE = 4, 16  # voxels, as in `demist_app.imaging.conform.brain_grid`
 
 
 def variants(preset: Preset, work: Path) -> Iterator[Preset]:
@@ -44,17 +43,6 @@ def samplings(preset: Preset) -> dict[str, Preset]:
         f'{diffusion.sampling_steps} from {start}': preset,
         f'{FROM_NOISE} from noise': replace(preset, diffusion=noise),
     }
-
-
-def brain_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the part of the grid that holds the brain, as wide as demist makes its own grid."""
-    box = []
-    for found, length in zip(np.nonzero(mask), mask.shape, strict=True):
-        low, high = int(found.min()), int(found.max()) + 1
-        wide = min(-(-(high - low + 2 * MARGIN) // MULTIPLE) * MULTIPLE, length)
-        start = min(max((low + high - wide) // 2, 0), length - wide)
-        box.append(slice(start, start + wide))
-    return tuple(box)
 
 
 def scores(

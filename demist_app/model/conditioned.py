@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from demist_app.model.adaptive import LowRank
-from demist_app.model.denoiser import Site, attend, denoise, plain, sites
+from demist_app.model.denoiser import Site, Visit, attend, denoise, plain, sites
 from demist_app.model.presets import StreamsPreset
 from demist_app.model.semantic import Context, Semantic
 from demist_app.model.spatial import Spatial
@@ -116,14 +116,17 @@ class Conditioned(nn.Module):
         """
         if conditioning is None:
             return denoise(self.backbone, noisy, t)
-        visits = [
-            partial(self._visit, index, site, conditioning)
-            for index, site in enumerate(sites(self.backbone))
-        ]
         residuals = None
         if self.spatial is not None and conditioning.hint is not None:
             residuals = self.spatial(noisy, t, conditioning.hint)
-        return denoise(self.backbone, noisy, t, visits, residuals)
+        return denoise(self.backbone, noisy, t, self.visits(conditioning), residuals)
+
+    def visits(self, conditioning: Conditioning) -> list[Visit]:
+        """Return what the semantic and the adaptive stream do at each site of the backbone."""
+        return [
+            partial(self._visit, index, site, conditioning)
+            for index, site in enumerate(sites(self.backbone))
+        ]
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield every parameter of the active streams with the name of its stream."""

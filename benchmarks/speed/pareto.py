@@ -1,0 +1,56 @@
+"""The figure: quality over seconds, and which arms nothing beats in both."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from speed.arms import ARMS, Stock
+
+LOOK = {
+    'font.family': 'sans-serif', 'font.size': 8, 'axes.titlesize': 8, 'axes.linewidth': 0.6,
+    'svg.fonttype': 'none', 'svg.hashsalt': 'speed', 'figure.dpi': 100,
+}  # fmt: skip
+PANELS = {'psnr_1': 'PSNR of one draw (dB)', 'ssim_1': 'SSIM of one draw'}
+OURS, STOCK, FRONT = '#d55e00', '#0072b2', '#b0b0b0'
+
+
+def front(made: pd.DataFrame, score: str) -> list[str]:
+    """Return the arms that no other beats in both seconds and score, fastest first."""
+    kept: list[str] = []
+    best = float('-inf')
+    for name, row in made.sort_values('seconds').iterrows():
+        if row[score] > best:
+            kept.append(str(name))
+            best = row[score]
+    return kept
+
+
+def draw_pareto(made: pd.DataFrame, path: Path) -> None:
+    """Draw the scores of one draw over seconds per brain, as SVG and PNG.
+
+    Parameters
+    ----------
+    made : DataFrame
+        By arm: ``seconds`` and the scores.
+    path : Path
+        Without suffix.
+    """
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(8.6, 3.2), layout='constrained')
+        for axes, (score, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
+            shown = made.dropna(subset=score)
+            on = shown.loc[front(shown, score)]
+            axes.plot(on['seconds'], on[score], color=FRONT, linewidth=1, zorder=1)
+            for number, (name, row) in enumerate(shown.iterrows(), 1):
+                colour = STOCK if isinstance(ARMS[str(name)], Stock) else OURS
+                axes.scatter(row['seconds'], row[score], color=colour, s=18, zorder=2)
+                axes.annotate(
+                    str(name), (row['seconds'], row[score]), textcoords='offset points',
+                    xytext=(5, 4 if number % 2 else -9), fontsize=7,
+                )  # fmt: skip
+            axes.set(xscale='log', xlabel='seconds per draw of one brain', ylabel=label)
+            axes.margins(x=0.18, y=0.12)
+            axes.spines[['top', 'right']].set_visible(False)
+        figure.savefig(path.with_suffix('.svg'), metadata={'Date': None})
+        figure.savefig(path.with_suffix('.png'), dpi=200)
