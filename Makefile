@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench maps heldout streams quality table1 clean
+.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench maps heldout robustness streams quality table1 clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -82,6 +82,10 @@ HELDOUT = $(BIN)/python benchmarks/heldout.py build/bench/bids linear=build/held
     --training build/linear/demist build/linear/bids/derivatives/qmt
 heldout: maps
 	$(HELDOUT)
+
+# What becomes of maps when scans are damaged, and on a scanner never seen; the same again goes on
+robustness: .venv/installed
+	PYTHONPATH=benchmarks $(BIN)/python -m robustness build/robustness
 
 # All that is known of the quality of the shipped models, on one page
 PHANTOM = build/bench/bids/derivatives

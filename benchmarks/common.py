@@ -59,9 +59,10 @@ class Case:
         return found | {'lesions': drawn}
 
 
-def cases(bids: Path) -> Iterator[Case]:
+def cases(bids: Path, participant: str = 'sub-*') -> Iterator[Case]:
     """Yield the phantoms of a cohort that ``demist-phantom`` made."""
-    for path in sorted((bids / 'derivatives' / 'qmt').glob('sub-*/**/*_desc-qmt_PSRmap.nii.gz')):
+    pattern = f'{participant}/**/*_desc-qmt_PSRmap.nii.gz'
+    for path in sorted((bids / 'derivatives' / 'qmt').glob(pattern)):
         name = path.name.split('_space-')[0]
         below = path.parent.relative_to(bids / 'derivatives' / 'qmt')
         stem = f'{bids}/derivatives/phantom/{below}/{name}_space-T1w'

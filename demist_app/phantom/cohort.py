@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from demist_app.phantom.anatomy import pose, sample_anatomy
 from demist_app.phantom.face import sample_soft
 from demist_app.phantom.head import default_shape, grid_affine, render_head
 from demist_app.phantom.lesions import lesion_texture, render_lesions, sample_lesions
-from demist_app.phantom.signals import SITES, sample_tissue_fields
-from demist_app.phantom.tissue import sample_tissues
+from demist_app.phantom.signals import SITES, Site, sample_tissue_fields
+from demist_app.phantom.tissue import relaxivity_at, sample_tissues
 from demist_app.phantom.writing import Participant, write_dataset, write_session, write_years
 
 THICK_SLICE_MM = 4.0
@@ -42,6 +42,10 @@ class Cohort:
         Sessions per participant, a year apart.
     thick_flair
         4 mm FLAIR slices at both sites (else 1 voxel at site A, 3 mm at site B).
+    tesla
+        Field strength of both scanners.
+    lesions
+        How many each patient has at the first session; without, 6 to 45.
     """
 
     participants: int
@@ -50,6 +54,8 @@ class Cohort:
     shape: tuple[int, int, int] | None = None
     sessions: int = 1
     thick_flair: bool = False
+    tesla: float = 3.0
+    lesions: int | None = None
 
     def describe(self, number: int) -> Participant:
         """Who participant `number` (from 1) is."""
@@ -59,8 +65,12 @@ class Cohort:
             age=int(rng.integers(20, 65)),
             sex=str(rng.choice(['F', 'M'], p=[0.65, 0.35])),
             group='control' if number % 3 == 0 else 'patient',
-            site=SITES[(number - 1) % len(SITES)].name,
+            site=self.site(number).name,
         )
+
+    def site(self, number: int) -> Site:
+        """Return the scanner of participant `number` (from 1)."""
+        return SITES[(number - 1) % len(SITES)].at(self.tesla)
 
 
 def simulate(cohort: Cohort, number: int) -> list[Session]:
@@ -74,12 +84,12 @@ def simulate(cohort: Cohort, number: int) -> list[Session]:
     rng = np.random.default_rng([cohort.seed, number, 0])
     anatomy, soft = sample_anatomy(rng, patient), sample_soft(rng)
     tissues, fields, texture = (
-        sample_tissues(rng, patient),
+        replace(sample_tissues(rng, patient), relaxivity=relaxivity_at(cohort.tesla)),
         sample_tissue_fields(rng),
         lesion_texture(rng),
     )
-    lesions = sample_lesions(rng, anatomy, cohort.sessions) if patient else []
-    site = next(s for s in SITES if s.name == who.site)
+    lesions = sample_lesions(rng, anatomy, cohort.sessions, cohort.lesions) if patient else []
+    site = cohort.site(number)
     slice_mm = THICK_SLICE_MM if cohort.thick_flair else site.flair_slice_mm
     shape = cohort.shape or default_shape(cohort.resolution)
     sessions = []
@@ -100,10 +110,9 @@ def simulate(cohort: Cohort, number: int) -> list[Session]:
 
 def _write_participant(out: Path, cohort: Cohort, number: int) -> str:
     who = cohort.describe(number)
-    site = next(s for s in SITES if s.name == who.site)
     names = [f'{k + 1:02d}' for k in range(cohort.sessions)]
     for name, session in zip(names, simulate(cohort, number), strict=True):
-        write_session(out, who.label, name, site, session)
+        write_session(out, who.label, name, cohort.site(number), session)
     write_years(out, who.label, names)
     return f'sub-{who.label}: {who.group}, site {who.site}, {cohort.sessions} session(s)'
 

@@ -109,14 +109,18 @@ def _zone_voxels() -> dict[str, Array]:
     }
 
 
-def sample_lesions(rng: np.random.Generator, anatomy: Anatomy, sessions: int) -> list[Lesion]:
+def sample_lesions(
+    rng: np.random.Generator, anatomy: Anatomy, sessions: int, wanted: int | None = None
+) -> list[Lesion]:
     """Draw a patient's lesions for a number of sessions.
 
     6-45 lesions at the first session; log-normal volumes whose median differs between patients
     (110-260 mm³, sigma 0.95, 14-6000 mm³); 0-2 new ones and about ±12 % growth a session. Water
-    gain is drawn apart from the PSR drop: equal FLAIR brightness, unequal myelin.
+    gain is drawn apart from the PSR drop: equal FLAIR brightness, unequal myelin. Where a number of
+    lesions is `wanted` at the first session, they are the first so many of the same ones.
     """
-    count = int(np.clip(rng.gamma(2.2, 9.0), 6, 45))
+    drawn = int(np.clip(rng.gamma(2.2, 9.0), 6, 45))
+    count = drawn if wanted is None else wanted
     born = [0] * count + [s for s in range(1, sessions) for _ in range(rng.integers(0, 3))]
     median = rng.uniform(110.0, 260.0)
     shrink = abs(np.linalg.det(anatomy.affine[:3, :3]))

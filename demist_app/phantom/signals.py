@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,17 @@ class Site:
     snr: float
     receive_bias: float
     transmit_bias: float
+    tesla: float = 3.0
+
+    def at(self, tesla: float) -> Site:
+        """Return the same protocols at another field: its signal and its transmit field follow."""
+        factor = tesla / self.tesla
+        return replace(
+            self,
+            tesla=tesla,
+            snr=self.snr * factor,
+            transmit_bias=self.transmit_bias * factor,
+        )
 
 
 SITES: tuple[Site, ...] = (
@@ -138,7 +149,8 @@ def brain_signals(
         t2 *= 1 + 0.95 * water
         pd *= 1 + 0.2 * water
         iron = tissue.iron * tissues.iron
-        r1 = R1_WATER + R1_PER_PSR * psr + R1_PER_IRON * iron - R1_PER_LESION_WATER * water
+        r1 = R1_WATER + R1_PER_PSR * tissues.relaxivity * psr + R1_PER_IRON * iron
+        r1 -= R1_PER_LESION_WATER * water
         if tissue.psr:
             r1 += tissues.r1_offset[label] + 0.030 * noise[1][index]
         field = b1[index]

@@ -154,7 +154,7 @@ def write_years(out: Path, label: str, sessions: Sequence[str]) -> None:
 def _sequence(site: Site) -> dict[str, Any]:
     return {
         'Modality': 'MR',
-        'MagneticFieldStrength': 3,
+        'MagneticFieldStrength': site.tesla,
         'Manufacturer': 'Digital phantom',
         'ManufacturersModelName': f'Site {site.name}',
         'InstitutionName': f'Simulated site {site.name}',

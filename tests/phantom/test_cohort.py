@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ from scipy import ndimage
 from demist_app.phantom.cli import main
 from demist_app.phantom.cohort import Cohort, simulate, write_cohort
 from demist_app.phantom.labels import Label
+from demist_app.phantom.tissue import relaxivity_at
 
 SMALL = {'resolution': 4.0, 'shape': (44, 54, 50)}
 
@@ -151,6 +153,30 @@ def test_noise_bounds_the_measured_map(fine):
         brain = (session.labels > 0) & (session.labels < 20)
         assert np.corrcoef(session.truth[brain], session.measured[brain])[0, 1] > 0.8
         assert not session.measured[~brain].any()
+
+
+def test_another_field_is_another_scan_of_the_same_person():
+    """At 1.5 T the same PSR relaxes faster, under twice the noise."""
+    spec = Cohort(1, seed=5, **SMALL)
+    at_3t, at_1_5t = (simulate(replace(spec, tesla=tesla), 1)[0] for tesla in (3.0, 1.5))
+    np.testing.assert_array_equal(at_1_5t.truth, at_3t.truth)
+    np.testing.assert_array_equal(at_1_5t.t1w_to_flair, at_3t.t1w_to_flair)
+    white = ndimage.binary_erosion(at_3t.labels == Label.WM)
+    fluid = at_3t.labels == Label.CSF_VENTRICLE
+    ratio = [s.t1w.data[white].mean() / s.t1w.data[fluid].mean() for s in (at_3t, at_1_5t)]
+    assert ratio[1] > 1.02 * ratio[0]
+    # Rooney et al. 2007: T1 grows with the field to the power of 0.38, 1.30 times from 1.5 to 3 T
+    psr, water = 0.128, 0.265
+    r1 = [water + 6.0 * psr * relaxivity_at(tesla) for tesla in (1.5, 3.0)]
+    assert r1[0] / r1[1] == pytest.approx(1.30, rel=0.02)
+
+
+def test_lesions_are_as_many_as_asked():
+    spec = Cohort(1, seed=5, **SMALL)
+    few, many = (simulate(replace(spec, lesions=n), 1)[0] for n in (5, 60))
+    assert 0 < few.lesions.sum() < many.lesions.sum()
+    assert many.lesions[few.lesions > 0].mean() > 0.9
+    np.testing.assert_array_equal(few.t1w_to_flair, many.t1w_to_flair)
 
 
 def test_sessions_lose_brain_to_fluid():

@@ -1,0 +1,215 @@
+"""The tables, Markdown, and the figure of scores against levels."""
+
+import json
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from robustness.cells import CELLS, PANELS, Cell
+from robustness.sites import FOLDERS, scores
+
+from demist_app.evaluation.agreement import agreement
+from demist_app.evaluation.lesions import LESION, pair_scores
+from demist_app.evaluation.roc import auc
+from demist_app.training.methods import METHODS
+
+COLUMNS = (
+    'scans', 'level', 'model', 'PSNR (dB)', 'SSIM', 'MAE (pp)', 'MAE, noise-free (pp)',
+    'bias in WM (pp)', 'in GM (pp)', 'lesion AUC', 'lesion CCC', 'lesions (ml)', 'mean SD (pp)',
+    'distance', 'mask Dice', 'alarms', 'units',
+)  # fmt: skip
+NUMBERS = {
+    'ssim': '.3f', 'mae': '.2f', 'mae_fit': '.2f', 'bias, white matter': '+.2f',
+    'bias, grey matter': '+.2f',
+}  # fmt: skip
+LAST = {'lesions_ml': '.1f', 'sd': '.2f', 'distance': '.1f', 'dice': '.3f'}
+COLOURS = '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#56b4e9'
+ACROSS = 3  # panels
+SITES = 'trained on'
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that is done.
+
+    Attributes
+    ----------
+    units : mapping
+        Name of the cell and model to what `robustness.scores.judge` returned, by unit.
+    models : tuple of str
+    """
+
+    units: Mapping[tuple[str, str], list[dict[str, Any]]]
+    models: tuple[str, ...]
+
+    def of(self, cell: Cell, model: str) -> list[dict[str, Any]]:
+        """Return the units that have a map."""
+        return [unit for unit in self.units.get((cell.name, model), []) if 'failed' not in unit]
+
+
+def read(folder: Path, models: Iterable[str]) -> Results:
+    """Read the cells that are done."""
+    units: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for path in sorted((folder / 'cells').glob('*/*.json')):
+        key = path.parent.name, path.stem.partition('_desc-')[2]
+        units.setdefault(key, []).append(json.loads(path.read_text('utf-8')))
+    return Results(units, tuple(models))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table."""
+    lines = ['| ' + ' | '.join(columns) + ' |', '|---' * len(columns) + '|']
+    return '\n'.join([*lines, *('| ' + ' | '.join(row) + ' |' for row in rows)])
+
+
+def cell_rows(found: Results) -> list[list[str]]:
+    """Return the rows of the first table."""
+    rows = []
+    for cell in CELLS:
+        for model in found.models:
+            every = found.units.get((cell.name, model), [])
+            good = found.of(cell, model)
+            title = '–' if cell.panel == 'none' else PANELS[cell.panel]
+            count = f'{len(good)} of {len(every)}'
+            if not good:
+                if every:
+                    blank = ['–'] * (len(COLUMNS) - 4)
+                    rows.append([title, cell.level, model, *blank, count])
+                continue
+            psnr = [unit['psnr'] for unit in good]
+            rows.append(
+                [
+                    *(title, cell.level, model),
+                    f'{np.mean(psnr):.2f} ({", ".join(f"{value:.2f}" for value in psnr)})',
+                    *means_of(good, NUMBERS),
+                    *lesion_cells(good),
+                    *means_of(good, LAST),
+                    alarms(good),
+                    count,
+                ]
+            )
+    return rows
+
+
+def means_of(units: Sequence[Mapping[str, Any]], formats: Mapping[str, str]) -> list[str]:
+    """Write the means over units."""
+    return [f'{np.mean([unit[key] for unit in units]):{form}}' for key, form in formats.items()]
+
+
+def lesion_cells(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write the AUC of lesions against NAWM, and how right their means are."""
+    ours, measured = (
+        np.concatenate([np.array(unit[key], float).reshape(-1, 3) for unit in units])
+        for key in ('lesions', 'measured')
+    )
+    labels, values, _ = pair_scores(ours, 'combined')
+    agreed = agreement(ours[:, LESION], measured[:, LESION])
+    return [f'{auc(labels, values):.3f}', f'{agreed.ccc:.2f}']
+
+
+def alarms(units: Sequence[Mapping[str, Any]]) -> str:
+    """Write how many units raised an alarm."""
+    told = [unit['alarm'] for unit in units if unit['alarm'] is not None]
+    return f'{sum(told)} of {len(told)}' if told else '–'
+
+
+def failures(found: Results) -> list[str]:
+    """Return a line for every unit without a map."""
+    return [
+        f'- {name}, {model}: {unit["failed"]}'
+        for (name, model), units in found.units.items()
+        for unit in units
+        if 'failed' in unit
+    ]
+
+
+def site_rows(folder: Path) -> list[list[str]]:
+    """Return the rows of the second table."""
+    both = [scores(folder, split) for split in FOLDERS]
+    rows = []
+    for method in METHODS:
+        parts = [part[part['method'] == method] for part in both if len(part)]
+        if len(parts) < len(FOLDERS) or not all(len(part) for part in parts):
+            continue
+        for site in 'AB':
+            cells = []
+            for metric, digits in (('psnr', 2), ('ssim', 3), ('mae', 2)):
+                values = [part.loc[part['site'] == site, metric].mean() for part in parts]
+                cells += [f'{value:.{digits}f}' for value in values]
+            rows.append([METHODS[method].title, site, *cells])
+    return rows
+
+
+def page(found: Results, sites: Path) -> str:
+    """Write both tables."""
+    text = (
+        'PSNR, SSIM and MAE against the measured map of the scans as they were, inside the true '
+        'brain, on the grid of the T1w as it was; in brackets every unit. Lesion AUC: lesions '
+        'against proximal and distal NAWM, all units together; CCC: their means against the '
+        'measured map. Distance: of the intensities from the training scans, the larger of the '
+        'two scans. Alarms: scans that the model calls unlike those it learned from. Both scans '
+        'are damaged where not said otherwise.'
+    )
+    parts = ['# Damaged scans, and other scanners\n', text, table(COLUMNS, cell_rows(found))]
+    parts += failures(found)
+    if rows := site_rows(sites):
+        named = [f'{m}, {SITES} {s}' for m in ('PSNR (dB)', 'SSIM', 'MAE (pp)') for s in FOLDERS]
+        parts += ['## A site held out', table(('method', 'tested on site', *named), rows)]
+    return '\n\n'.join(parts) + '\n'
+
+
+def draw(found: Results, sites: Path, path: Path) -> None:
+    """Draw PSNR against level, SVG and PNG."""
+    panels = [name for name in PANELS if name != 'none']
+    lines = -(-(len(panels) + 1) // ACROSS)
+    with mpl.rc_context({'font.size': 8, 'svg.fonttype': 'none', 'svg.hashsalt': 'demist'}):
+        figure = Figure((7.0, 1.9 * lines), layout='constrained')
+        axes = figure.subplots(lines, ACROSS, sharey=True, squeeze=False).ravel()
+        for name, ax in zip(panels, axes, strict=False):
+            levels = [cell for cell in CELLS if cell.panel == name]
+            if name != 'load':  # as they are, each has a load of its own
+                levels.insert(0, CELLS[0])
+            for colour, model in zip(COLOURS, found.models, strict=False):
+                values = [[unit['psnr'] for unit in found.of(cell, model)] for cell in levels]
+                curve(ax, values, colour, model)
+            ticks(ax, [cell.level for cell in levels])
+            ax.set_xlabel(PANELS[name])
+        ax = axes[len(panels)]
+        both = [scores(sites, split) for split in FOLDERS]
+        known = [m for m in METHODS if all(len(b) and m in set(b['method']) for b in both)]
+        for colour, method in zip(reversed(COLOURS), known, strict=False):
+            values = [list(part.loc[part['method'] == method, 'psnr']) for part in both]
+            curve(ax, values, colour, METHODS[method].title)
+        ticks(ax, list(FOLDERS))
+        ax.set_xlabel(SITES)
+        for ax in axes:
+            ax.margins(x=0.15)
+            ax.spines[['top', 'right']].set_visible(False)
+            ax.grid(axis='y', color='#dddddd', linewidth=0.6)
+        for ax in axes[::ACROSS]:
+            ax.set_ylabel('PSNR (dB)')
+        axes[0].legend(frameon=False)
+        if known:
+            axes[len(panels)].legend(frameon=False)
+        for ending in ('svg', 'png'):
+            date = {'Date': None} if ending == 'svg' else None
+            figure.savefig(path.with_suffix(f'.{ending}'), dpi=150, metadata=date)
+
+
+def ticks(ax: Axes, labels: Sequence[str]) -> None:
+    """Name the places along the lower edge."""
+    ax.set_xticks(range(len(labels)), [textwrap.fill(label, 9) for label in labels])
+
+
+def curve(ax: Axes, values: Sequence[Sequence[float]], colour: str, label: str) -> None:
+    """Draw every unit, and a line through the means."""
+    for place, units in enumerate(values):
+        ax.plot([place] * len(units), units, 'o', color=colour, markersize=3, alpha=0.5)
+    places = [place for place, units in enumerate(values) if units]
+    ax.plot(places, [np.mean(values[place]) for place in places], color=colour, label=label)
