@@ -1,12 +1,13 @@
 """Whether the stated SD of synthetic PSR is the size of its errors, on held-out phantoms.
 
 Errors are against the noise-free fit, which is what models are trained to give, and against the
-measured map, whose noise (from the retest, per tissue) is added to the stated SD. The one factor
-on the SD is learned on the other participants of the cohort, and judged on the one left out. Every
-unit and region gives equally many voxels. Works on what demist wrote, of any model that states an
-SD. Ranks of the measured PSR among the draws, and intervals of lesion means, which the SD of voxels
-does not give, need single draws: these are made with the model and kept, so that the same command
-goes on where it ended. Prints Markdown.
+measured map, whose noise (from the retest, per tissue) is added to the stated SD. The SD is judged
+as it is drawn, as it is stated, which is with the factor that the bundle learned from scans kept
+from its training, and with the factor that the other participants of this cohort would teach.
+Every unit and region gives equally many voxels. Works on what demist wrote, of any model that
+states an SD. Ranks of the measured PSR among the draws, and intervals of lesion means, which the SD
+of voxels does not give, need single draws: these are made with the model and kept, so that the same
+command goes on where it ended. Prints Markdown.
 """
 
 import argparse
@@ -48,9 +49,9 @@ class Sample:
     ----------
     participant : str
     mean, sd : ndarray, shape (n,)
-        Synthetic PSR and its stated SD.
-    draws : int or None
-        That these are of; None for a model without sampling.
+        Synthetic PSR and its SD, before any learned factor.
+    scale : float
+        Factor that the bundle learned; 1 if none.
     observed : dict of str to ndarray, shape (n,)
         By target.
     noise : dict of str to float
@@ -60,7 +61,7 @@ class Sample:
     participant: str
     mean: Array
     sd: Array
-    draws: int | None
+    scale: float
     observed: Mapping[str, Array]
     noise: Mapping[str, float]
 
@@ -69,14 +70,14 @@ class Sample:
         return self.observed[target] - self.mean
 
 
-def sample(case: Case, mean: Array, sd: Array, draws: int | None, maps: list[Array]) -> Sample:
+def sample(case: Case, mean: Array, sd: Array, scale: float, maps: list[Array]) -> Sample:
     """Put values of one region together; maps are noise-free, measured and repeated."""
     fit, measured, retest = maps
     return Sample(
         case.name.split('_')[0],
         mean,
         sd,
-        draws,
+        scale,
         dict(zip(TARGETS, (fit, measured), strict=True)),
         dict(zip(TARGETS, (0.0, measurement_noise(measured, retest)), strict=True)),
     )
@@ -103,19 +104,20 @@ def from_maps(case: Case, demist: Path) -> Iterator[tuple[str, Sample]]:
     mean = load(path)
     sd = load(path.with_name(path.name.replace('desc-synth_', 'desc-synthsd_')))
     inside = load(path.with_name(f'{case.name}_desc-brain_mask.nii.gz')) > 0
-    n = facts['Draws'] if facts['Draws'] > 1 else None
+    scale = facts.get('SDScale', 1.0)  # a model without sampling has none
     for region, voxels in chosen(case, inside):
         ours, stated, *maps = (image.ravel()[voxels] for image in (mean, sd, *targets(case)))
-        yield region, sample(case, ours, stated, n, maps)
+        yield region, sample(case, ours, stated / scale, scale, maps)
 
 
-def of_lesions(case: Case, mask: NDArray[np.bool_], drawn: Array) -> Sample:
+def of_lesions(case: Case, mask: NDArray[np.bool_], drawn: Array, scale: float) -> Sample:
     """Return the means of the lesions of a unit, whose SD is that over the means of draws."""
     numbers = case.labels[mask]
     seen = np.intersect1d(case.lesions, numbers)
     maps = [ndimage.mean(image[mask], numbers, seen) for image in targets(case)]
     means = np.array([ndimage.mean(draw, numbers, seen) for draw in drawn])
-    return sample(case, means.mean(axis=0), means.std(axis=0, ddof=1), len(drawn), maps)
+    sd = predictive_sd(means.std(axis=0, ddof=1), draws=len(drawn))
+    return sample(case, means.mean(axis=0), sd, scale, maps)
 
 
 def learned_scales(found: list[Sample]) -> dict[str, float]:
@@ -125,19 +127,16 @@ def learned_scales(found: list[Sample]) -> dict[str, float]:
         others = [s for s in found if s.participant != participant]
         error = np.concatenate([s.error(TARGETS[0]) for s in others])
         sd = np.concatenate([s.sd for s in others])
-        scales[participant] = fit_scale(error, sd, draws=others[0].draws)
+        scales[participant] = fit_scale(error, sd)
     return scales
 
 
-def stated(found: list[Sample], target: str, scales: Mapping[str, float] | None) -> Array:
-    """Return the SD of what was to be observed."""
+def predicted(found: list[Sample], target: str, scales: Mapping[str, float] | None) -> Array:
+    """Return the SD of what was to be observed; without `scales`, with those of the bundles."""
     return np.concatenate(
         [
             predictive_sd(
-                s.sd,
-                scale=scales[s.participant] if scales else 1.0,
-                draws=s.draws,
-                noise=s.noise[target],
+                s.sd, scale=scales[s.participant] if scales else s.scale, noise=s.noise[target]
             )
             for s in found
         ]
@@ -150,14 +149,15 @@ def table(columns: tuple[str, ...]) -> None:
 
 
 def print_coverage(regions: Mapping[str, list[Sample]], scales: Mapping[str, float]) -> None:
-    """Print RMSE, stated SD and coverage, before and after scaling."""
+    """Print RMSE, SD and coverage: as drawn, as stated, and with the factor of the others."""
+    plain = dict.fromkeys(scales, 1.0)
     levels = [f'{level:.0%} interval' for level in LEVELS]
-    table(('against', 'region', 'SD', 'bias (pp)', 'RMSE (pp)', 'stated (pp)', *levels))
+    table(('against', 'region', 'factor', 'bias (pp)', 'RMSE (pp)', 'SD (pp)', *levels))
     for target in TARGETS:
         for region, found in regions.items():
             error = np.concatenate([s.error(target) for s in found])
-            for title, factor in (('as drawn', None), ('scaled', scales)):
-                sd = stated(found, target, factor)
+            for title, factor in (('none', plain), ('stated', None), ('of the others', scales)):
+                sd = predicted(found, target, factor)
                 cells = [
                     f'{-error.mean():+.2f}',
                     f'{np.sqrt(np.mean(error**2)):.2f}',
@@ -167,12 +167,12 @@ def print_coverage(regions: Mapping[str, list[Sample]], scales: Mapping[str, flo
                 print(f'| {target} | {region} | {title} | ' + ' | '.join(cells) + ' |')
 
 
-def print_spread_skill(found: list[Sample], scales: Mapping[str, float]) -> None:
+def print_spread_skill(found: list[Sample]) -> None:
     """Print RMSE where similar errors are stated, in the brain."""
     error = np.concatenate([s.error(TARGETS[0]) for s in found])
-    bins = spread_skill(error, stated(found, TARGETS[0], scales))
+    bins = spread_skill(error, predicted(found, TARGETS[0], None))
     table(('tenth of the voxels of the brain', *map(str, range(1, len(bins.count) + 1))))
-    for title, values in (('stated SD, scaled (pp)', bins.spread), ('RMSE (pp)', bins.skill)):
+    for title, values in (('stated SD (pp)', bins.spread), ('RMSE (pp)', bins.skill)):
         print(f'| {title} | ' + ' | '.join(f'{value:.2f}' for value in values) + ' |')
 
 
@@ -222,8 +222,10 @@ def main() -> None:
     scales = learned_scales(regions['brain'])
     ranked: dict[str, list[Drawn]] = {}
     if options.draws:
-        bundle, kept = options.draws
-        predictor = load_predictor(load_bundle(bundle))
+        path, kept = options.draws
+        bundle = load_bundle(path)
+        predictor = load_predictor(bundle)
+        scale = bundle.metadata.get('uncertainty', {}).get('sd_scale', 1.0)
         for example in examples(options.demist, options.bids / 'derivatives' / 'qmt'):
             case, mask = held_out[example.name], example.mask
             drawn = draws(predictor, example, options.n_samples, kept, options.threads)
@@ -234,21 +236,21 @@ def main() -> None:
                 noise = measurement_noise(measured, retest)
                 ranked.setdefault(region, []).append(Drawn(values, measured, noise))
             if len(case.lesions):
-                means = of_lesions(case, mask, drawn.astype(float))
+                means = of_lesions(case, mask, drawn.astype(float), scale)
                 regions.setdefault(LESIONS, []).append(means)
     factors = np.array(list(scales.values()))
-    n = regions['brain'][0].draws
+    first = regions['brain'][0]
     print(
-        f'Factor on the SD: {factors.mean():.2f} ({factors.min():.2f} to {factors.max():.2f} '
-        f'without one participant of {len(factors)}). Draws: {n or "none"}. SD of the noise of '
-        'the measurement (pp): '
+        f'Factor on the SD: stated {first.scale:.2f}; learned here {factors.mean():.2f} '
+        f'({factors.min():.2f} to {factors.max():.2f} without one participant of {len(factors)}). '
+        'SD of the noise of the measurement (pp): '
         + ', '.join(
             f'{region} {np.mean([s.noise[TARGETS[1]] for s in found]):.2f}'
             for region, found in regions.items()
         )
     )
     print_coverage(regions, scales)
-    print_spread_skill(regions['brain'], scales)
+    print_spread_skill(regions['brain'])
     if ranked:
         print_ranks(ranked)
 

@@ -19,12 +19,12 @@ from common import SYNTHETIC, Map
 from nibabel.processing import resample_from_to
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from demist_app.evaluation.agreement import agreement
 from demist_app.evaluation.lesions import (
     PARTNERS,
     Pair,
+    inner_white,
     lesion_pairs,
     means,
     midsagittal,
@@ -33,7 +33,7 @@ from demist_app.evaluation.lesions import (
 )
 from demist_app.evaluation.roc import auc, auc_interval, delong_interval, delong_test
 from demist_app.imaging.normalise import normalise
-from demist_app.imaging.tissue import FACES, WM, segment
+from demist_app.imaging.tissue import segment
 
 MASK = '_space-T1w_label-lesion_mask.nii.gz'
 ORACLE, TRUTH = '*measured*', '*truth*'
@@ -64,8 +64,7 @@ def on_grid(path: Path, reference: SpatialImage, order: int = 1) -> Map:
 
 def surely_white(t1w: Map, flair: Map, mask: Map, lesions: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return white matter all of whose neighbours are white matter or lesions."""
-    white = segment(t1w, flair, mask, lesions) == WM
-    return ndimage.binary_erosion(white | lesions, FACES)
+    return inner_white(segment(t1w, flair, mask, lesions), lesions)
 
 
 def scans(

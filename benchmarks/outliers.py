@@ -1,7 +1,6 @@
 """Which scans raise an alarm: held-out phantoms, real scans, and scans spoilt on purpose.
 
-The threshold comes from the training scans of a diffusion model, as its latents were cached during
-training (after augmentation), each judged without those of its participant. Prints Markdown.
+Every unit is judged by the model as it is; those named are spoilt as well. Prints Markdown.
 """
 
 import argparse
@@ -9,127 +8,94 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from common import Map, Mask, load
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from demist_app.imaging.normalise import normalise
 from demist_app.model.bundle import load_bundle
-from demist_app.model.demist import Demist
-from demist_app.model.intensities import CHANNELS, deviation, profile
-from demist_app.model.outliers import (
-    LATENT,
-    alarm,
-    distances,
-    latent_profile,
-    left_out,
-    outlyingness,
-)
-from demist_app.model.presets import Preset
-from demist_app.training.examples import MULTIPLE, Example, read_examples
-from demist_app.training.latents import LatentCache, whole
-from demist_app.training.run import assemble
+from demist_app.model.outliers import judge
+from demist_app.model.signature import signature
 
-VERSION = 0
-NOISE = 0.15  # of the brain's brightest
-SLICE = 8  # mm
-
-Profile = NDArray[np.float64]
-Profiles = tuple[Profile, Profile]
-
-
-def of_training(example: Example, cache: LatentCache, seed: int, factor: int) -> Profiles:
-    """Return the profiles of a training scan: intensities, latent."""
-    images, flips = whole(example, VERSION, seed)
-    mask = np.flip(np.array(example.mask) > 0, flips)
-    with np.load(cache.path(example, VERSION)) as stored:
-        z_c = stored['z_c'].astype(np.float32)
-    return profile(images.numpy(), mask), latent_profile(z_c, mask, factor)
-
-
-@torch.inference_mode()
-def of_scan(images: Map, mask: Mask, model: Demist, factor: int) -> Profiles:
-    """Return the profiles of a scan: intensities, latent."""
-    pads = [((-n % MULTIPLE) // 2, (-n % MULTIPLE + 1) // 2) for n in mask.shape]
-    inside = np.pad(mask, pads)
-    padded = torch.from_numpy(np.pad(images * mask, [(0, 0), *pads]))[None]
-    z_c = model.encode_cond(padded.contiguous(memory_format=torch.channels_last_3d))[0].numpy()
-    return profile(images, mask), latent_profile(z_c, inside, factor)
+NOISE = (0.05, 0.10, 0.15)  # of the brain's brightest
+SLICES = (5, 8)  # mm
+SHIFT = 8  # mm
+GHOST = 0.25
+SKULL = 8  # mm, what a mask would leave around the brain
 
 
 def spoilt(images: Map) -> Iterator[tuple[str, Map]]:
-    """Yield a pair of scans, as it is and in ways that no training scan was."""
-    yield 'as it is', images
+    """Yield a pair of scans in ways that no training scan was."""
+    t1w, flair = images
     yield 'FLAIR and T1w exchanged', images[::-1].copy()
     yield 'FLAIR is a second T1w', images[[0, 0]]
-    yield 'T1w inverted', np.stack([1 - images[0], images[1]])
-    rng = np.random.default_rng(0)
-    noise = NOISE * rng.standard_normal(images.shape).astype(np.float32)
-    yield f'noise of {NOISE:.0%} of the brightest', np.clip(images + noise, 0, 1)
-    slices = ndimage.uniform_filter1d(images, SLICE, axis=3)
-    yield f'slices of {SLICE} mm', slices
-    tilt = np.linspace(0.2, 1, images.shape[3], dtype=np.float32)
-    yield 'coil without its upper half', images * tilt
+    yield 'T1w is a second FLAIR', images[[1, 1]]
+    yield 'T1w inverted', np.stack([1 - t1w, flair])
+    yield 'FLAIR to the power of 2.5', np.stack([t1w, flair**2.5])
+    yield f'FLAIR {SHIFT} mm off', np.stack([t1w, np.roll(flair, SHIFT, axis=1)])
+    yield 'coil without its upper half', images * np.linspace(0.2, 1, images.shape[3], dtype='f4')
+    ghosts = np.roll(images, images.shape[2] // 4, 2) + np.roll(images, -images.shape[2] // 4, 2)
+    yield f'ghosts of {GHOST:.0%} (motion)', np.clip(images + GHOST * ghosts, 0, 1)
+    noise = np.random.default_rng(0).standard_normal(images.shape).astype(np.float32)
+    for level in NOISE:
+        yield f'noise of {level:.0%} of the brightest', np.clip(images + level * noise, 0, 1)
+    for thickness in SLICES:
+        yield (
+            f'slices of {thickness} mm',
+            ndimage.uniform_filter1d(images, thickness, axis=3),
+        )
+    yield 'blur (SD 2 mm)', ndimage.gaussian_filter(images, (0, 2, 2, 2))
 
 
-def scans(folder: Path) -> Iterator[tuple[str, Map, Mask]]:
-    """Yield the normalised scans that demist wrote, cut to the brain."""
+def pairs(folder: Path) -> Iterator[tuple[str, list[Map], Mask]]:
+    """Yield the scans that demist wrote and their brain."""
     for path in sorted(folder.glob('sub-*/**/*_desc-brain_mask.nii.gz')):
         stem = str(path).removesuffix('_desc-brain_mask.nii.gz')
-        mask = load(path) > 0
         files = (f'{stem}_desc-preproc_T1w.nii.gz', f'{stem}_space-T1w_desc-preproc_FLAIR.nii.gz')
-        images = np.stack([normalise(load(Path(file)), mask)[0] for file in files])
-        box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
-        yield Path(stem).name, images[:, *box], mask[box]
+        yield Path(stem).name, [load(Path(file)) for file in files], load(path) > 0
+
+
+def prepared(scans: list[Map], mask: Mask) -> tuple[Map, Mask]:
+    """Normalise as demist does and cut to the brain."""
+    images = np.stack([normalise(scan, mask)[0] for scan in scans])
+    box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
+    return images[:, *box], mask[box]
+
+
+def cases(scans: list[Map], mask: Mask, *, spoil: bool) -> Iterator[tuple[str, Map, Mask]]:
+    """Yield a unit as it is and, if wanted, spoilt."""
+    images, brain = prepared(scans, mask)
+    yield 'as it is', images, brain
+    if spoil:
+        for title, pair in spoilt(images):
+            yield title, pair, brain
+        wide = ndimage.binary_dilation(mask, iterations=SKULL)
+        yield f'{SKULL} mm of skull left', *prepared(scans, wide)
 
 
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog='python benchmarks/outliers.py')
-    parser.add_argument('store', type=Path, help='training examples')
-    parser.add_argument('work', type=Path, help='of demist_app.training.shipped, with its latents')
-    parser.add_argument('bundle', type=Path, help='the model trained there')
-    parser.add_argument('outputs', nargs='+', type=Path, help='demist’s output folders')
-    parser.add_argument('--rate', type=float, default=0.01, help='of false alarms')
+    parser.add_argument('bundle', type=Path)
+    parser.add_argument('outputs', nargs='+', type=Path, help='demist’s output folders, of 1 mm')
+    parser.add_argument('--spoil', nargs='*', default=[], metavar='UNIT', help='e.g. sub-01_ses-01')
     options = parser.parse_args()
-    bundle = load_bundle(options.bundle)
-    preset, seed = Preset.from_dict(bundle.metadata['preset']), bundle.metadata['seed']
-    factor = preset.autoencoder.factor
-    model = assemble(preset, options.work).requires_grad_(False)
-    versions = preset.training.latent_versions
-    cache = LatentCache(options.work / 'latents', model, versions, seed, torch.device('cpu'))
-    trained = {unit['name'] for unit in bundle.metadata['training_units']}
-    known = [e for e in read_examples(options.store) if e.name in trained]
-    both = [of_training(example, cache, seed, factor) for example in known]
-    people = [example.participant for example in known]
-    stacks = [[pair[k] for pair in both] for k in (0, 1)]
-    of_known = distances(*(left_out(profiles, people) for profiles in stacks))
-    threshold = alarm(of_known, options.rate)
+    known = load_bundle(options.bundle).metadata['outliers']
     print(
-        f'Alarm above {threshold["threshold"]:.2f}, which {threshold["false_alarm_rate"]:.1%} of '
-        f'units like the {threshold["units"]} training units pass.\n'
+        f'Alarm above {known["threshold"]:.2f}, which at most {known["false_alarm_rate"]:.1%} of '
+        f'scans like the {known["units"]} of the training pass.\n'
     )
-    columns = ('outputs', 'unit', 'scans', *CHANNELS, LATENT, 'score', 'alarm')
+    columns = ('outputs', 'unit', 'scans', *known['usual'], 'score', 'alarm')
     print('| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')
-    summaries = [(np.mean(profiles, axis=0), np.std(profiles, axis=0)) for profiles in stacks]
     for folder in options.outputs:
-        for number, (name, images, mask) in enumerate(scans(folder)):
-            for title, pair in spoilt(images):
-                own = of_scan(np.ascontiguousarray(pair), mask, model, factor)
-                found = distances(
-                    *(deviation(p, *s)[None] for p, s in zip(own, summaries, strict=True))
-                )
-                one = {channel: float(value[0]) for channel, value in found.items()}
-                score = outlyingness(one, threshold)
-                cells = [*(f'{value:.2f}' for value in one.values()), f'{score:.2f}']
-                verdict = 'yes' if score > threshold['threshold'] else 'no'
+        for name, scans, mask in pairs(folder):
+            for title, images, brain in cases(scans, mask, spoil=name in options.spoil):
+                found = judge(signature(np.ascontiguousarray(images), brain), known)
+                cells = [f'{score:.1f}' for score in (*found.scores.values(), found.score)]
+                verdict = 'yes' if found.alarm else 'no'
                 print(
                     f'| {folder.name} | {name} | {title} | {" | ".join(cells)} | {verdict} |',
                     flush=True,
                 )
-                if number:  # one unit of each folder is enough to spoil
-                    break
 
 
 if __name__ == '__main__':

@@ -50,14 +50,30 @@ def psr(path: Path, *, lesions: bool) -> Figure:
     )
 
 
-def spread(path: Path, draws: int) -> Figure:
-    """Caption `figures.plot_psr` of the standard deviation over draws, or of the residuals."""
+def spread(path: Path, draws: int, *, learned: bool) -> Figure:
+    """Caption `figures.plot_psr` of what is stated as standard deviation.
+
+    Parameters
+    ----------
+    path : Path
+    draws : int
+        1 for a regression, whose SD is that of its residuals.
+    learned : bool
+        Whether the SD over draws was scaled to errors on scans the model was not trained on.
+    """
     if draws > 1:
-        title = 'How much the draws differ'
+        title = 'How far the map may be off' if learned else 'How much the draws differ'
         text = (
             f'Standard deviation over {draws} draws from the model, voxel by voxel, in percentage '
-            'points of PSR. The map is usually further off than that: errors that all draws share '
-            'do not show here.'
+            'points of PSR'
+        )
+        text += (
+            ', brought by one factor to the size of the errors of this model on scans '
+            'it was not trained on. It holds on average over a brain, for scans like those; where '
+            'in the brain the map errs, it tells only in part.'
+            if learned
+            else '. The map is usually further off than that: errors that all draws share do not '
+            'show here.'
         )
     else:
         title = 'How far the map may be off'

@@ -1,7 +1,7 @@
 """Join what the folds left: scores of all units by all methods, their summary, regional tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,8 @@ from demist_app.settings import DEFAULT_METHOD, Settings, SettingsError
 from demist_app.training.folds import FoldError, Splits, read
 from demist_app.training.methods import METHODS
 from demist_app.workflows.crossvalidation import model_name
+from demist_app.workflows.evaluation import Evaluation
+from demist_app.workflows.evaluation_page import report_evaluation
 from demist_app.workflows.group import report_cohort
 from demist_app.workflows.scores import (
     in_words,
@@ -69,7 +71,7 @@ class Aggregate:
 
 
 def aggregate(settings: Settings) -> Aggregate | None:
-    """Write ``group_scores.tsv`` and ``models/README.md`` from the folds that are there.
+    """Write scores, their evaluation and ``models/README.md`` from the folds that are there.
 
     Returns
     -------
@@ -95,9 +97,9 @@ def aggregate(settings: Settings) -> Aggregate | None:
     wanted = trained if settings.training.aggregate and trained else (*named, *trained)
     folds = {method: found[method] for method in METHODS if method in wanted}
     # what was asked for comes first, and others are compared with it
-    reference = next((found[method] for method in (*named, *trained) if found[method]), {})
+    first = next((method for method in (*named, *trained) if found[method]), named[0])
     methods = {
-        method: _join(out_dir, splits, method, bundles, reference)
+        method: _join(out_dir, splits, method, bundles, found[first])
         for method, bundles in folds.items()
     }
     scored = [joined.scores for joined in methods.values() if not joined.scores.empty]
@@ -113,7 +115,18 @@ def aggregate(settings: Settings) -> Aggregate | None:
     ]
     bundles = {method: tuple(of.values()) for method, of in folds.items() if of}
     write_summary(out_dir, splits, scores, names, bundles)
-    return Aggregate(methods, _in_words(methods, table))
+    together = Aggregate(methods, _in_words(methods, table))
+    page = report_evaluation(
+        Evaluation(
+            out_dir=out_dir,
+            splits=splits,
+            folds={method: of for method, of in folds.items() if of},
+            reference=first,
+            scores=scores,
+            missing=together.missing,
+        )
+    )
+    return replace(together, words=f'{together.words} and {page}')
 
 
 def _folds(models: Path, splits: Splits, method: str) -> dict[int, Bundle]:

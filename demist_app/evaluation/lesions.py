@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import minimize
 
+from demist_app.imaging.tissue import FACES, WM
+
 SMALLEST_MM3 = 27.0
 """Volume of the smallest lesion that counts."""
 PROXIMAL_MM = 2.0, 8.0
@@ -86,6 +88,19 @@ def separate(lesions: Mask, voxel_mm3: float = 1.0) -> tuple[NDArray[np.int32], 
     labels, count = ndimage.label(lesions, _BLOCK)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     return labels, 1 + np.flatnonzero(sizes * voxel_mm3 >= SMALLEST_MM3)
+
+
+def inner_white(labels: NDArray[np.uint8], lesions: Mask) -> Mask:
+    """Return white matter all of whose neighbours are white matter or lesions.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (X, Y, Z)
+        As `demist_app.imaging.tissue.segment` gives them.
+    lesions : ndarray of bool, shape (X, Y, Z)
+    """
+    white: Mask = ndimage.binary_erosion((labels == WM) | lesions, FACES)
+    return white
 
 
 def midsagittal(t1w: NDArray[np.float32], mask: Mask, spacing: Sequence[float]) -> Plane:

@@ -158,12 +158,20 @@ def auc_interval(
         As `demist_app.evaluation.bootstrap.cluster_interval` takes them.
     """
     kinds, values = np.asarray(labels, bool), np.asarray(scores)
+    below, above = values[~kinds], values[kinds]
+    names, owner = np.unique(np.asarray(clusters), return_inverse=True)
+    one_hot = owner[:, None] == np.arange(len(names))
+    won = (above[:, None] > below) + 0.5 * (above[:, None] == below)
+    # how often rows of one participant score above those of another, so that no draw compares again
+    between = one_hot[kinds].T @ won @ one_hot[~kinds]
+    pairs = np.outer(one_hot[kinds].sum(axis=0), one_hot[~kinds].sum(axis=0))
+
+    def area(drawn: NDArray[np.intp]) -> float:
+        both = np.ix_(drawn, drawn)
+        return float(between[both].sum() / pairs[both].sum())
+
     return bootstrap.cluster_interval(
-        lambda rows: auc(kinds[rows], values[rows]),
-        clusters,
-        level=level,
-        draws=draws,
-        seed=seed,
+        area, np.arange(len(names)), level=level, draws=draws, seed=seed
     )
 
 

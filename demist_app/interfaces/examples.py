@@ -1,4 +1,4 @@
-"""From a measured PSR map to a training example, and from a synthetic one to its scores."""
+"""From a measured PSR map to a training example."""
 
 import json
 import os
@@ -112,12 +112,22 @@ class WriteExampleInputSpec(BaseInterfaceInputSpec):
     participant = traits.Str(mandatory=True)
     group = traits.Str(mandatory=True, desc='of participants.tsv')
     warnings = traits.List(traits.Str)
+    tissue = File(exists=True, mandatory=True, desc='1 CSF, 2 grey, 3 white matter, 1 mm')
+    lesions = File(exists=True, desc='1 mm')
+    deep_gm = File(exists=True, desc='deep grey matter, 1 mm')
+    pairs = File(exists=True, desc='lesions and NAWM, of `FindLesionPairs`')
 
 
 class WriteExampleOutputSpec(TraitedSpec):
     """Outputs of `WriteExample`."""
 
     prepared = File(desc='JSON: warnings, and where the images of this unit lie')
+
+
+_FILES = (
+    't1w', 'flair', 'psr', 'mask', 'brain', 'native_brain', 'tissue', 'lesions', 'deep_gm',
+    'pairs',
+)  # fmt: skip
 
 
 class WriteExample(SimpleInterface):
@@ -148,65 +158,10 @@ class WriteExample(SimpleInterface):
             'warnings': list(inputs.warnings) if isdefined(inputs.warnings) else [],
             'files': {
                 name: os.path.relpath(getattr(inputs, name), cwd)  # the work folder may be moved
-                for name in ('t1w', 'flair', 'psr', 'mask', 'brain', 'native_brain')
+                for name in _FILES
+                if isdefined(getattr(inputs, name))
             },
         }
         (cwd / 'prepared.json').write_text(json.dumps(prepared, indent=2), encoding='utf-8')
         self._results['prepared'] = str(cwd / 'prepared.json')
-        return runtime
-
-
-class ScoreOutOfFoldInputSpec(BaseInterfaceInputSpec):
-    """Inputs of `ScoreOutOfFold`."""
-
-    synthetic = File(exists=True, mandatory=True, desc='percent, 1 mm')
-    measured = File(exists=True, mandatory=True, desc='percent, 1 mm')
-    mask = File(exists=True, mandatory=True, desc='where it was measured')
-    measured_source = traits.Str(mandatory=True, desc='BIDS URI')
-    method = traits.Str(mandatory=True, desc='how the model was trained')
-    fold = traits.Int(mandatory=True)
-    n_splits = traits.Int(mandatory=True)
-    meta = traits.Dict(mandatory=True, desc='sidecar, as `PSRMetadata` makes it')
-
-
-class ScoreOutOfFoldOutputSpec(TraitedSpec):
-    """Outputs of `ScoreOutOfFold`."""
-
-    meta = traits.Dict(desc='sidecar of the out-of-fold map')
-
-
-class ScoreOutOfFold(SimpleInterface):
-    """Compare a map with the measured one its model never saw."""
-
-    input_spec = ScoreOutOfFoldInputSpec
-    output_spec = ScoreOutOfFoldOutputSpec
-
-    def _run_interface(self, runtime):
-        from demist_app.evaluation.metrics import score
-        from demist_app.imaging.volumes import InputError
-        from demist_app.interfaces.metadata import NOT_MEASURED
-
-        inputs = self.inputs
-        synthetic, measured = (
-            nb.load(path).get_fdata(dtype=np.float32)
-            for path in (inputs.synthetic, inputs.measured)
-        )
-        if not np.isfinite(synthetic).all():
-            raise InputError(
-                f'the model of fold {inputs.fold} ({inputs.method}) gives no numbers: its training '
-                'diverged; lower the learning rates of the preset and train it again'
-            )
-        scores = score(synthetic, measured, np.asarray(nb.load(inputs.mask).dataobj) > 0)
-        self._results['meta'] = inputs.meta | {
-            'Description': 'PSR synthesised from T1w and FLAIR by a model (method '
-            f'{inputs.method}) that was trained without this participant (fold {inputs.fold} of '
-            f'{inputs.n_splits}). {NOT_MEASURED}',
-            'Method': inputs.method,
-            'Fold': inputs.fold,
-            'Measured': inputs.measured_source,
-            'Scores': {  # JSON has no NaN, which the correlation with a constant map is
-                name.upper(): float(f'{value:.6g}') if np.isfinite(value) else None
-                for name, value in scores.columns().items()
-            },
-        }
         return runtime

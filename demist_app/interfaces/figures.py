@@ -136,3 +136,32 @@ class PlotDistribution(SimpleInterface):
             plot_distribution(values, Path(runtime.cwd) / 'distribution.svg')
         )
         return runtime
+
+
+class PlotComparisonInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `PlotComparison`."""
+
+    measured = File(exists=True, mandatory=True, desc='PSR, percent')
+    synthetic = File(exists=True, mandatory=True, desc='PSR, percent, same grid')
+    mask = File(exists=True, mandatory=True, desc='where it was measured, same grid')
+    label = traits.Str(mandatory=True, desc='name of the file: unlike those on the same page')
+
+
+class PlotComparison(SimpleInterface):
+    """A measured map, a synthetic one, and their difference."""
+
+    input_spec = PlotComparisonInputSpec
+    output_spec = _FigureOutputSpec
+
+    def _run_interface(self, runtime):
+        from boilerplate.comparison import plot_comparison
+
+        self._results['figure'] = str(
+            plot_comparison(
+                Path(self.inputs.measured),
+                Path(self.inputs.synthetic),
+                Path(self.inputs.mask),
+                Path(runtime.cwd) / f'{self.inputs.label}.svg',
+            )
+        )
+        return runtime

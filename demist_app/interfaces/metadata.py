@@ -13,6 +13,8 @@ from nipype.interfaces.base import (
 )
 
 NOT_MEASURED = 'This map is synthetic, not measured.'
+SD_FACTOR = 'Learned factor on the SD'
+"""Fact of a unit, in its summary; absent where no factor was learned."""
 
 
 class AnatMetadataInputSpec(BaseInterfaceInputSpec):
@@ -179,6 +181,13 @@ class Summarise(SimpleInterface):
             found = inputs.synthesis_facts
             if found['Draws'] > 1:
                 facts['Draws'] = str(found['Draws'])
+                if found.get('SDCalibrated'):
+                    facts[SD_FACTOR] = f'{found["SDScale"]:.2f}'
+            if 'OutlierScore' in found:
+                facts['Unlike the training scans'] = (
+                    f'{found["OutlierScore"]:.1f}, alarm above {found["OutlierThreshold"]:.1f} '
+                    f'(false alarms: {100 * found["OutlierFalseAlarmRate"]:.1f} %)'
+                )
             if 'Window' in found:
                 facts['Sampling'] = (
                     f'{found["Sampler"]}, {found["SamplingSteps"]} steps from '

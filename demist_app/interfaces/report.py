@@ -19,6 +19,7 @@ from bids_layout.pairing import Unit
 from boilerplate import captions
 from boilerplate.report import Figure, Headline, NodeError, Region, UnitReport, render
 from demist_app import __version__
+from demist_app.interfaces.metadata import SD_FACTOR
 
 FIGURES: dict[str, dict[str, Any]] = {
     'mask': {'desc': 'brain', 'suffix': 'T1w'},
@@ -100,7 +101,7 @@ def _figures(
         'mask': captions.brain_mask(paths['mask'], lesions=lesions),
         'alignment': captions.alignment(paths['alignment']),
         'mean': captions.psr(paths['mean'], lesions=lesions),
-        'sd': captions.spread(paths['sd'], int(facts.get('Draws', 1))),
+        'sd': captions.spread(paths['sd'], int(facts.get('Draws', 1)), learned=SD_FACTOR in facts),
         'distribution': captions.distribution(paths['distribution']),
     }
     figures = [figure for key, figure in captioned.items() if paths[key].exists()]

@@ -14,7 +14,8 @@ from nipype.interfaces.base import (
 )
 
 OUTLIER_DISTANCE = 4.0
-"""Distance from the training intensities (in their SDs) beyond which the report warns."""
+"""Distance from the training intensities, in their SDs, beyond which the report warns where a model
+has no better record of its training scans."""
 
 
 class SynthesiseInputSpec(BaseInterfaceInputSpec):
@@ -53,7 +54,9 @@ class Synthesise(SimpleInterface):
         from demist_app.imaging.volumes import save_volume
         from demist_app.model.bundle import BundleError, load_bundle
         from demist_app.model.intensities import distance
+        from demist_app.model.outliers import judge
         from demist_app.model.predictor import load_predictor
+        from demist_app.model.signature import signature
 
         bundle = load_bundle(Path(self.inputs.bundle))
         if bundle.sha256 != self.inputs.bundle_sha256:
@@ -76,17 +79,24 @@ class Synthesise(SimpleInterface):
                 path = Path(runtime.cwd) / f'{name}.nii'
                 save_volume(volume, t1w.affine, path)
                 self._results[name] = str(path)
-        scores = distance(images, mask, bundle.metadata['intensity_reference'])
-        self._results |= {
-            'distance': scores,
-            'warnings': prediction.warnings
-            + [
-                f'{channel}: the intensities lie {score:.1f} SD from those of the training scans, '
+        facts, warnings = dict(prediction.facts), list(prediction.warnings)
+        distances = distance(images, mask, bundle.metadata['intensity_reference'])
+        if known := bundle.metadata.get('outliers'):
+            verdict = judge(signature(images, mask), known)
+            facts |= verdict.facts()
+            if verdict.alarm:
+                warnings.append(verdict.warning())
+        else:
+            warnings += [
+                f'{channel}: the intensities lie {far:.1f} SD from those of the training scans, '
                 'so the map may be far off'
-                for channel, score in scores.items()
-                if score > OUTLIER_DISTANCE
-            ],
-            'facts': prediction.facts,
+                for channel, far in distances.items()
+                if far > OUTLIER_DISTANCE
+            ]
+        self._results |= {
+            'distance': distances,
+            'warnings': warnings,
+            'facts': facts,
         }
         return runtime
 

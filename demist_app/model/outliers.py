@@ -1,118 +1,149 @@
 """Telling scans unlike all training scans, at a stated rate of false alarms.
 
-A unit has three distances from the training units: those of its T1w and FLAIR intensities, and that
-of the latent z_c the model is conditioned on. Each is divided by its median over training units;
-the largest of the three is the unit's score. What a new unit's score looks like is known from
-training units whose participant was left out.
+For every group of features of `demist_app.model.signature` a unit has a distance from the training
+units: Mahalanobis, with a shrunken covariance, since they may be fewer than features. Logarithms of
+distances are put on one scale, on which of the training units, each judged without its participant,
+half lie below 0 and a tenth above 1; the largest is the unit's score, and its group names what is
+unusual. One more score compares the distances with those of the same scans exchanged.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from demist_app.model.intensities import CHANNELS, Image, deviation, profile
+from demist_app.model.signature import Array, Signature, exchanged
 
-FALSE_ALARMS = 0.01
-"""Share of units like the training units that may raise an alarm."""
-LATENT = 'latent'
-_INSIDE = 0.5  # share of a latent voxel that is brain
+WORDS = {
+    'T1w intensities': 'the intensities of the T1w',
+    'FLAIR intensities': 'the intensities of the FLAIR',
+    'T1w detail': 'the noise or sharpness of the T1w',
+    'FLAIR detail': 'the noise or sharpness of the FLAIR',
+    'T1w shading': 'the T1w is brighter on one side',
+    'FLAIR shading': 'the FLAIR is brighter on one side',
+    'contrast': 'how the intensities of T1w and FLAIR go together',
+    'edges': 'the edges of T1w and FLAIR are not in the same places',
+    'exchange': 'T1w and FLAIR look as if they were exchanged',
+}
+"""What is unusual, by group."""
+TELLING = ('T1w intensities', 'FLAIR intensities', 'contrast')
+"""Groups that tell T1w from FLAIR."""
 
-Array = NDArray[np.float64]
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is thought of a pair of scans.
 
-def latent_profile(z_c: Image, mask: NDArray[np.bool_], factor: int) -> Array:
-    """Return quantiles of z_c inside the brain, shape (L, 19).
-
-    Parameters
+    Attributes
     ----------
-    z_c : ndarray, shape (L, x, y, z)
-        Normalised, as `demist_app.model.demist.Demist.encode_cond` gives it.
-    mask : ndarray of bool, shape (factor · x, factor · y, factor · z)
-        Brain, padded as the scans were.
-    factor : int
-        Voxels along the edge of a latent voxel.
+    score, threshold : float
+        An alarm if the score passes the threshold.
+    false_alarm_rate : float
+        Share of units like the training units that pass it, at most.
+    units : int
+        Training units that taught this.
+    scores : dict of str to float
+        By group.
     """
-    x, y, z = z_c.shape[1:]
-    share = mask.reshape(x, factor, y, factor, z, factor).mean(axis=(1, 3, 5))
-    return profile(z_c, share > _INSIDE)
+
+    score: float
+    threshold: float
+    false_alarm_rate: float
+    units: int
+    scores: dict[str, float]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether this pair is unlike the training scans."""
+        return self.score > self.threshold
+
+    @property
+    def unusual(self) -> list[str]:
+        """Groups beyond the threshold, the farthest first."""
+        beyond = [name for name, score in self.scores.items() if score > self.threshold]
+        return sorted(beyond, key=lambda name: -self.scores[name])
+
+    def facts(self) -> dict[str, Any]:
+        """For the sidecar."""
+        return {
+            'OutlierScore': round(self.score, 2),
+            'OutlierThreshold': round(self.threshold, 2),
+            'OutlierFalseAlarmRate': round(self.false_alarm_rate, 4),
+            'OutlierAlarm': self.alarm,
+            'OutlierScores': {name: round(score, 2) for name, score in self.scores.items()},
+        }
+
+    def warning(self) -> str:
+        """Say, of an alarm, what is unusual."""
+        return (
+            'These scans look unlike those that the model learned from, so the map may be far off. '
+            f'Unusual: {"; ".join(WORDS[name] for name in self.unusual)}. Score {self.score:.1f}, '
+            f'alarm above {self.threshold:.1f}: of scans like the {self.units} of '
+            f'the training, at most {100 * self.false_alarm_rate:.1f} % pass that.'
+        )
 
 
-def left_out(profiles: Sequence[Array], participants: Sequence[str]) -> Array:
-    """Return the distance of every training unit from those of all other participants.
-
-    Parameters
-    ----------
-    profiles : sequence of ndarray, shape (channels, quantiles)
-        As `demist_app.model.intensities.profile` or `latent_profile` returns them.
-    participants : sequence of str
-        Whose they are; of at least three.
-
-    Returns
-    -------
-    ndarray, shape (units, channels)
-    """
-    stack, owners = np.stack(profiles), np.asarray(participants)
-    found = np.empty(stack.shape[:2])
-    for owner in np.unique(owners):
-        own = owners == owner
-        mean, sd = stack[~own].mean(axis=0), stack[~own].std(axis=0)
-        found[own] = [deviation(one, mean, sd) for one in stack[own]]
-    return found
-
-
-def distances(intensities: Array, latent: Array) -> dict[str, Array]:
-    """Name the three distances of units.
-
-    Parameters
-    ----------
-    intensities : ndarray, shape (units, 2)
-    latent : ndarray, shape (units, L)
-        Per channel; their root mean square is the distance of z_c.
-    """
-    together = np.sqrt(np.mean(latent**2, axis=1))
-    return dict(zip(CHANNELS, intensities.T, strict=True)) | {LATENT: together}
-
-
-def alarm(found: Mapping[str, Array], rate: float = FALSE_ALARMS) -> dict[str, Any]:
-    """Set the threshold, for a bundle's metadata.
+def distance(values: Array, known: Mapping[str, Any]) -> float:
+    """Return the Mahalanobis distance of one group of features.
 
     Parameters
     ----------
-    found : mapping of str to ndarray, shape (units,)
-        `distances` of training units that were left out.
-    rate : float
-        Share of units like these that may raise an alarm.
-
-    Returns
-    -------
-    dict
-        ``typical``: the median of each distance; ``threshold`` of the score; ``false_alarm_rate``:
-        the rate at which a unit like these passes it, which is larger than asked for where fewer
-        than 1 / rate − 1 units are known (the conformal quantile: Vovk et al., Algorithmic Learning
-        in a Random World, 2005); ``units``.
-    """
-    typical = {name: float(np.median(values)) for name, values in found.items()}
-    scores = np.sort(np.max([values / typical[name] for name, values in found.items()], axis=0))
-    n = len(scores)
-    place = min(n, int(np.ceil((n + 1) * (1 - rate))))
-    return {
-        'typical': typical,
-        'threshold': float(scores[place - 1]),
-        'false_alarm_rate': 1 - place / (n + 1),
-        'units': n,
-    }
-
-
-def outlyingness(found: Mapping[str, float], known: Mapping[str, Any]) -> float:
-    """Return the score of one unit: an alarm where it passes the threshold.
-
-    Parameters
-    ----------
-    found : mapping of str to float
-        Its distances by the names `distances` gives them.
+    values : ndarray, shape (p,)
     known : mapping
-        As `alarm` returns it.
+        ``mean`` and ``sd``, (p,), and ``precision`` of standardised features, (p, p).
     """
-    return float(max(value / known['typical'][name] for name, value in found.items()))
+    scaled = (values - np.asarray(known['mean'])) / np.asarray(known['sd'])
+    return float(np.sqrt(scaled @ np.asarray(known['precision']) @ scaled))
+
+
+def exchange(found: Signature, groups: Mapping[str, Any]) -> float:
+    """Return by how much a pair would be more usual with T1w and FLAIR exchanged.
+
+    Parameters
+    ----------
+    found : dict
+        Signature of the pair.
+    groups : mapping
+        What `distance` takes, of `TELLING` at least.
+
+    Returns
+    -------
+    float
+        Sum over groups of the logarithm of the ratio of both distances; usually negative.
+    """
+    other = exchanged(found)
+    return sum(
+        log_distance(found[name], groups[name]) - log_distance(other[name], groups[name])
+        for name in TELLING
+    )
+
+
+def log_distance(values: Array, known: Mapping[str, Any]) -> float:
+    """Return the logarithm of `distance`."""
+    return float(np.log(distance(values, known) + 1e-9))
+
+
+def judge(found: Signature, reference: Mapping[str, Any]) -> Verdict:
+    """Compare a pair of scans with those a model was trained on.
+
+    Parameters
+    ----------
+    found : dict
+        `demist_app.model.signature.signature` of the pair.
+    reference : mapping
+        ``outliers`` of a bundle's metadata.
+    """
+    groups = reference['groups']
+    raw = {name: log_distance(found[name], known) for name, known in groups.items()}
+    raw['exchange'] = exchange(found, groups)
+    scores = {}
+    for name, (centre, spread) in reference['usual'].items():
+        scores[name] = (raw[name] - centre) / spread
+    return Verdict(
+        score=max(scores.values()),
+        threshold=reference['threshold'],
+        false_alarm_rate=reference['false_alarm_rate'],
+        units=reference['units'],
+        scores=scores,
+    )

@@ -1,6 +1,7 @@
 """Synthesis with a trained model: encode the scans, sample, decode; whole or in windows."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
 from typing import Any, Self
@@ -24,6 +25,7 @@ from demist_app.model.memory import ShortOfMemoryError, free_bytes, named, notin
 from demist_app.model.predictor import Image, Prediction
 from demist_app.model.presets import Preset
 from demist_app.model.samplers import SAMPLERS
+from demist_app.model.spread import Spread
 from demist_app.model.windows import (
     Shape,
     Window,
@@ -57,13 +59,16 @@ class DiffusionPredictor:
     ----------
     model : Demist
         Is made ready for synthesis: the adaptive stream is merged into the backbone.
+    uncertainty : mapping, optional
+        See `Spread`.
     """
 
-    def __init__(self, model: Demist) -> None:
+    def __init__(self, model: Demist, uncertainty: Mapping[str, Any] | None = None) -> None:
         model.denoiser.merge()
         model.eval().requires_grad_(False)
         self.model: Demist = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.preset = model.preset
+        self.uncertainty = uncertainty
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -76,7 +81,8 @@ class DiffusionPredictor:
         """
         with understood(bundle):
             preset = Preset.from_dict(bundle.metadata['preset'])
-            return cls(Demist.from_tensors(preset, bundle.tensors()))
+            model = Demist.from_tensors(preset, bundle.tensors())
+            return cls(model, bundle.metadata.get('uncertainty'))
 
     def predict(
         self,
@@ -129,7 +135,7 @@ class DiffusionPredictor:
         while True:
             sizes = {part: shapes[0] for part, shapes in choices.items()}
             try:
-                mean, squares = self._draw(device, brain, sizes, order)
+                spread = self._draw(device, brain, sizes, order)
                 break
             except ShortOfMemoryError as error:
                 part, smaller = error.part, choices[error.part][1:]
@@ -138,16 +144,15 @@ class DiffusionPredictor:
                 _warn(warnings, f'{error}: went on in windows of {self._extent(smaller[0])}')
             # not in the handler, which keeps the tensors of the failed attempt alive
             choices[part] = smaller
-        n = order.n_samples
-        diffusion = self.preset.diffusion
+        diffusion, sd = self.preset.diffusion, spread.sd
         return Prediction(
-            mean=brain.volume(mean),
-            sd=brain.volume(np.sqrt(squares / (n - 1))) if n > 1 else None,
+            mean=brain.volume(spread.mean),
+            sd=None if sd is None else brain.volume(sd),
             facts={
                 'Sampler': diffusion.sampler,
                 'SamplingSteps': diffusion.sampling_steps,
                 'SamplingStrength': diffusion.strength,
-                'Draws': n,
+                **spread.facts(),
                 'Window': self._window(sizes['denoising'], brain),
                 'DecoderWindow': self._window(sizes['decoding'], brain),
                 'Device': 'cpu' if device.type == 'cpu' else f'{device} ({named(device)})',
@@ -159,8 +164,8 @@ class DiffusionPredictor:
     @torch.inference_mode()
     def _draw(
         self, device: torch.device, brain: '_Brain', sizes: dict[str, Shape], order: _Order
-    ) -> tuple[Any, Any]:
-        """Return, per voxel of the brain, the mean over draws and the sum of squares about it."""
+    ) -> Spread:
+        """Return the mean and SD over draws, per voxel of the brain."""
         model, diffusion, shape = self.model, self.preset.diffusion, brain.latent_shape
         factor = self.preset.autoencoder.factor
         schedule = scaled_linear(diffusion.steps, diffusion.beta_start, diffusion.beta_end)
@@ -184,8 +189,7 @@ class DiffusionPredictor:
                 prediction = fuse(predict, shape, sizes['denoising'], OVERLAP)
             return convert(prediction, noisy, schedule.at(t), diffusion.prediction)
 
-        mean: Any = 0.0
-        squares: Any = 0.0
+        spread = Spread(self.uncertainty)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
             with noting_shortage('encoding', device):
                 z_c = fuse(encode, shape, sizes['encoding'], OVERLAP)
@@ -205,12 +209,8 @@ class DiffusionPredictor:
                 latent = SAMPLERS[diffusion.sampler](denoise, noisy, pairs, schedule, generator)
                 with noting_shortage('decoding', device):
                     shares = fuse(decode, shape, sizes['decoding'], OVERLAP, factor)
-                    psr = self.preset.psr_scale * brain.values(shares.clamp(0, 1))
-                # Welford, Technometrics 1962: no draw is kept
-                change = psr - mean
-                mean = mean + change / (draw + 1)
-                squares = squares + change * (psr - mean)
-        return mean, squares
+                    spread.add(self.preset.psr_scale * brain.values(shares.clamp(0, 1)))
+        return spread
 
     def _choices(self, shape: Shape, free: float) -> dict[str, tuple[Shape, ...]]:
         """Return for each part of the work the windows that fit, in the order of trial."""

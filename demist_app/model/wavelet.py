@@ -4,6 +4,7 @@ PSR is diffused as the eight sub-bands of its Haar transform, at half the resolu
 and FLAIR are concatenated to it. The denoiser predicts the clean sub-bands.
 """
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from demist_app.model.predictor import Image, Prediction
 from demist_app.model.samplers import SAMPLERS
 from demist_app.model.settings_file import build
 from demist_app.model.sliding import Brain, in_windows, settle_device
+from demist_app.model.spread import Spread
 
 BANDS = 8
 _COARSE = 1 / 3
@@ -90,12 +92,21 @@ class WaveletPredictor:
     preset : WaveletPreset
     psr_scale : float
         Percent that the network knows as 1.
+    uncertainty : mapping, optional
+        See `Spread`.
     """
 
-    def __init__(self, network: nn.Module, preset: WaveletPreset, psr_scale: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        preset: WaveletPreset,
+        psr_scale: float,
+        uncertainty: Mapping[str, Any] | None = None,
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.preset = preset
         self.psr_scale = psr_scale
+        self.uncertainty = uncertainty
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Self:
@@ -112,7 +123,8 @@ class WaveletPredictor:
             network.load_state_dict(
                 {name: torch.from_numpy(t) for name, t in bundle.tensors().items()}
             )
-            return cls(network, preset, bundle.metadata['psr_scale'])
+            metadata = bundle.metadata
+            return cls(network, preset, metadata['psr_scale'], metadata.get('uncertainty'))
 
     @torch.inference_mode()
     def predict(
@@ -130,22 +142,17 @@ class WaveletPredictor:
         place, warnings = settle_device(device)
         torch.set_num_threads(threads)
         brain = Brain(images, mask)
-        mean: Any = 0.0
-        squares: Any = 0.0
+        spread = Spread(self.uncertainty)
         for draw in range(n_samples):
-            values = self._draw(brain, np.random.SeedSequence([seed, draw]), place)
-            # Welford, Technometrics 1962: no draw is kept
-            change = values - mean
-            mean = mean + change / (draw + 1)
-            squares = squares + change * (values - mean)
-        sd = brain.volume(np.sqrt(squares / (n_samples - 1))) if n_samples > 1 else None
+            spread.add(self._draw(brain, np.random.SeedSequence([seed, draw]), place))
+        sd = spread.sd
         return Prediction(
-            mean=brain.volume(mean),
-            sd=sd,
+            mean=brain.volume(spread.mean),
+            sd=None if sd is None else brain.volume(sd),
             facts={
                 'Sampler': self.preset.diffusion.sampler,
                 'SamplingSteps': self.preset.diffusion.sampling_steps,
-                'Draws': n_samples,
+                **spread.facts(),
                 'Window': f'{self.preset.stage.patch} mm',
                 'Device': str(place),
             },

@@ -12,13 +12,21 @@ from safetensors.numpy import load_file
 from demist_app import __version__
 from demist_app.model.bundle import Bundle, write_bundle
 from demist_app.model.presets import Preset
-from demist_app.training.card import scores_text
-from demist_app.training.course import WEIGHTS
+from demist_app.training.card import alarm_text, scores_text, spread_text
+from demist_app.training.course import WEIGHTS, kept_facts
+from demist_app.training.examination import Examination, examined
 
 _LIBRARIES = ('torch', 'monai', 'lightning', 'scikit-learn', 'numpy')
 
 
-def write_baseline(folder: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -> Bundle:
+def write_baseline(
+    folder: Path,
+    preset: Preset,
+    out: Path,
+    *,
+    facts: Mapping[str, Any],
+    examination: Examination | None = None,
+) -> Bundle:
     """Write the bundle of a trained method, with its card.
 
     Parameters
@@ -32,13 +40,12 @@ def write_baseline(folder: Path, preset: Preset, out: Path, *, facts: Mapping[st
     facts : mapping
         As for `demist_app.training.export.export`, and ``method``, ``title``, ``description``,
         ``network`` and ``settings``.
+    examination : Examination, optional
+        What the model learns of its own limits from; see `examined`.
     """
     units = [*facts['training_units'], *facts['validation_units']]
     participants = {unit['participant'] for unit in units}
-    stages = {
-        name: {key: value for key, value in stage.items() if key != 'history'}
-        for name, stage in facts['stages'].items()
-    }
+    stages = kept_facts(facts['stages'])
     (stage,) = stages.values()
     metadata = {
         'training_data': f'{len(units)} scans of {len(participants)} participants with measured '
@@ -57,6 +64,8 @@ def write_baseline(folder: Path, preset: Preset, out: Path, *, facts: Mapping[st
         'libraries': {'Python': platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
     }
+    tensors = load_file(folder / WEIGHTS)
+    metadata = examined(metadata, tensors, out, examination)
     card = _CARD.format(
         **metadata
         | {
@@ -66,11 +75,13 @@ def write_baseline(folder: Path, preset: Preset, out: Path, *, facts: Mapping[st
             'preset': preset.name,
             'libraries': ', '.join(f'{k} {v}' for k, v in metadata['libraries'].items()),
             'metrics': scores_text(facts['metrics'], metadata['scored_on']),
+            'spread': spread_text(metadata),
+            'alarm': alarm_text(metadata),
         },
         **{key: stage[key] for key in ('updates', 'seconds', 'device', 'precision')},
         count=stage['parameters'],
     )
-    return write_bundle(out, metadata, load_file(folder / WEIGHTS), card)
+    return write_bundle(out, metadata, tensors, card)
 
 
 _CARD = """\
@@ -93,7 +104,7 @@ _CARD = """\
 ## Limits
 - It is here to be compared with. Not for diagnosis, treatment, or any conclusion on the myelin of
   one person.
-- The standard deviation of a regression is that of its residuals where it predicted the same PSR:
-  it describes single voxels.
+{spread}
+{alarm}
 - T1w and FLAIR determine PSR only in part.
 """

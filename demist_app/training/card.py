@@ -61,6 +61,8 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         share=100 * metadata['trainable_share'],
         stages='\n'.join(_stage(name, facts) for name, facts in metadata['stages'].items()),
         metrics=scores_text(metadata['metrics'], metadata['scored_on']),
+        spread=spread_text(metadata),
+        alarm=alarm_text(metadata),
     )
 
 
@@ -89,6 +91,52 @@ def scores_text(metrics: Mapping[str, Any], scored_on: str) -> str:
         f'| metric | value |\n|---|---|\n{rows}\n'
     )
 
+
+def spread_text(metadata: Mapping[str, Any]) -> str:
+    """Tell what the standard deviation of a model is worth.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ``network``, and ``uncertainty`` where the SD was compared with errors.
+    """
+    if metadata['network'] not in ('demist', 'cwdm'):
+        return _RESIDUALS
+    found = metadata.get('uncertainty')
+    return _LEARNED.format(**found) if found else _UNKNOWN
+
+
+def alarm_text(metadata: Mapping[str, Any]) -> str:
+    """Tell whether scans unlike those of the training raise an alarm, and how often others do.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ``outliers``, where there are training scans enough.
+    """
+    found = metadata.get('outliers')
+    if not found:
+        return _NO_ALARM
+    return _ALARM.format(units=found['units'], percent=100 * found['false_alarm_rate'])
+
+
+_ALARM = """\
+- Scans unlike the {units} it was trained on raise an alarm in the report and in the sidecar;
+  so do at most {percent:.1f} % of scans that are like them. Not every unlike scan does."""
+_NO_ALARM = """\
+- It was trained on too few participants to tell scans unlike theirs by more than the spread of
+  their intensities."""
+_RESIDUALS = """\
+- The standard deviation of a regression is that of its residuals where it predicted the same PSR:
+  it describes single voxels."""
+_LEARNED = """\
+- The standard deviation is that over draws times √(1 + 1 / draws), times {sd_scale:.2f}. This one
+  factor makes its mean square that of the errors on {units} scans kept from training ({draws}
+  draws, {voxels:,} voxels in all). It holds on average over a brain and for scans like those it was
+  trained on: not for every tissue, and not for lesions."""
+_UNKNOWN = """\
+- The standard deviation over draws is the model's own doubt; it was never compared with the
+  errors of this model, which may be far larger."""
 
 _CARD = """\
 # Model card: {name}
@@ -126,8 +174,8 @@ Of the denoiser's parameters, {share:.1f} % were trained in the conditional stag
 - Not for diagnosis, treatment, or any conclusion on the myelin of one person.
 - T1w and FLAIR determine PSR only in part. What they do not show, the model fills in with what was
   usual in its training data; this holds for lesions above all, and for differences between people.
-- The standard deviation over draws is the model's own doubt, given that the scans are like those
-  it was trained on. Every map's sidecar tells how far its scans are from them.
+{spread}
+{alarm}
 - PSR depends on how it is fitted: compare its maps only with maps made as those it learned from.
 - That lesions can be told from normal-appearing white matter is no evidence that their myelin is
   right: FLAIR alone tells them apart.

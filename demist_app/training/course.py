@@ -110,6 +110,21 @@ def run_stage(course: Course, folder: Path, fingerprint: str, step: Step) -> dic
     return facts
 
 
+def kept_facts(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the facts of stages as a bundle keeps them.
+
+    Of the course of a stage, ``history``, only updates and validation loss, in pairs: the page on
+    how well methods do draws them, also when the work folder is gone.
+    """
+    return {
+        name: {
+            **facts,
+            'history': [[past['updates'], past['val/loss']] for past in facts.get('history', ())],
+        }
+        for name, facts in stages.items()
+    }
+
+
 def patches(course: Course, budget: StagePreset) -> tuple[Patches, Patches]:
     """Return the patches that a stage trains on, and those it stops early by."""
     scale = course.preset.psr_scale

@@ -13,6 +13,8 @@ from demist_app.model.bundle import Bundle, write_bundle
 from demist_app.model.demist import Demist
 from demist_app.model.presets import Preset
 from demist_app.training.card import model_card
+from demist_app.training.course import kept_facts
+from demist_app.training.examination import Examination, examined
 from demist_app.training.run import assemble
 
 _LIBRARIES = ('torch', 'monai', 'lightning', 'numpy')
@@ -23,7 +25,14 @@ _STREAMS = {
 }
 
 
-def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -> Bundle:
+def export(
+    work: Path,
+    preset: Preset,
+    out: Path,
+    *,
+    facts: Mapping[str, Any],
+    examination: Examination | None = None,
+) -> Bundle:
     """Write the bundle of a trained model, with its card.
 
     Parameters
@@ -46,6 +55,8 @@ def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -
         - ``scored_on`` (optional): of which models on which scans; by default, out of fold
         - ``training_data`` (optional): what the scans are, in words
         - anything else that shall be remembered, such as the fold.
+    examination : Examination, optional
+        What the model learns of its own limits from; see `examined`.
     """
     model = assemble(preset, work)
     units = [*facts['training_units'], *facts['validation_units']]
@@ -73,17 +84,16 @@ def export(work: Path, preset: Preset, out: Path, *, facts: Mapping[str, Any]) -
         if '1c-backbone' in facts['stages']
         else 'brats_mri_generative_diffusion 1.1.2 of the MONAI model zoo, trained on the FLAIR '
         'images of BraTS',
-        'stages': {
-            name: {key: value for key, value in stage.items() if key != 'history'}
-            for name, stage in facts['stages'].items()
-        },
+        'stages': kept_facts(facts['stages']),
         'parameters': parameters,
         'trainable_share': sum(parameters[part] for part in trained)
         / sum(parameters[part] for part in whole),
         'libraries': {'Python': platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
     }
-    return write_bundle(out, metadata, model.tensors(), model_card(metadata))
+    tensors = model.tensors()
+    metadata = examined(metadata, tensors, out, examination)
+    return write_bundle(out, metadata, tensors, model_card(metadata))
 
 
 def _parameters(model: Demist) -> dict[str, int]:

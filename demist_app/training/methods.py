@@ -14,6 +14,7 @@ from demist_app.model.presets import Preset
 if TYPE_CHECKING:
     from demist_app.model.bundle import Bundle
     from demist_app.training.course import Course
+    from demist_app.training.examination import Examination
 
 
 class Method(Protocol):
@@ -132,7 +133,13 @@ class _Latent:
 
         stages = self.train(course)
         told = {**facts, 'method': self.name, 'stages': stages}
-        return export(course.work, self.preset(course.preset), out, facts=told)
+        return export(
+            course.work,
+            self.preset(course.preset),
+            out,
+            facts=told,
+            examination=_examination(course),
+        )
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,19 @@ class _Baseline:
             'settings': self.recipe(course.preset)['settings'],
             'stages': self.train(course),
         }
-        return write_baseline(course.work / self.name, course.preset, out, facts=told)
+        return write_baseline(
+            course.work / self.name,
+            course.preset,
+            out,
+            facts=told,
+            examination=_examination(course),
+        )
+
+
+def _examination(course: 'Course') -> 'Examination':
+    from demist_app.training.examination import Examination
+
+    return Examination(course.training, course.validation, course.seed, course.machine)
 
 
 _COMMON = ('ema', 'validate_every', 'patience')

@@ -12,6 +12,7 @@ import numpy as np
 
 from demist_app.model.intensities import profile, reference
 from demist_app.model.presets import load_preset
+from demist_app.training.examination import Examination
 from demist_app.training.examples import facts, read_examples
 from demist_app.training.export import export
 from demist_app.training.fit import Machine
@@ -64,7 +65,14 @@ def main() -> None:
         'metrics': {},
         **(json.loads(options.metrics.read_text('utf-8')) if options.metrics else {}),
     }
-    bundle = export(options.work, preset, options.out, facts=described)
+    examination = Examination(
+        examples[:-VALIDATION],
+        examples[-VALIDATION:],
+        options.seed,
+        machine,
+        degraded_as=preset.training.latent_versions,
+    )
+    bundle = export(options.work, preset, options.out, facts=described, examination=examination)
     print(f'{bundle.path}: sha256 {bundle.sha256}')
 
 

@@ -12,7 +12,10 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_layout.names import bids_uri
 from bids_layout.pairing import Unit
-from demist_app.interfaces.examples import MeasuredToGrid, ScoreOutOfFold, WriteExample
+from demist_app.interfaces.examples import MeasuredToGrid, WriteExample
+from demist_app.interfaces.figures import PlotComparison
+from demist_app.interfaces.lesions import FindLesionPairs
+from demist_app.interfaces.scoring import ScoreOutOfFold
 from demist_app.interfaces.synthesis import ToNative
 from demist_app.model.bundle import Bundle
 from demist_app.settings import DEFAULT_METHOD, Settings
@@ -20,7 +23,11 @@ from demist_app.training.examples import Example, read_examples
 from demist_app.workflows.anatomical import anatomical_reference, init_anat_preproc_wf
 from demist_app.workflows.outputs import Sinks
 from demist_app.workflows.participant import unit_seed, workflow_name
-from demist_app.workflows.synthesis import init_psr_metadata_node, init_synthesise_node
+from demist_app.workflows.synthesis import (
+    init_psr_metadata_node,
+    init_synthesise_node,
+    map_kinds,
+)
 
 _SPACES = {'T1w': 'T1w', 't1w': 'T1w', 'orig': 'T1w', 'FLAIR': 'FLAIR', 'flair': 'FLAIR'}
 
@@ -67,7 +74,8 @@ class Prepared:
     example : Example
     files : dict of str to str
         ``t1w``, ``flair`` and ``brain`` on the 1 mm grid; ``psr``, measured, and ``mask``, where it
-        was, on the same; ``native_brain`` on the grid of the T1w.
+        was, on the same; ``native_brain`` on the grid of the T1w; ``tissue`` and, where known,
+        ``lesions`` and ``deep_gm`` on the 1 mm grid, and ``pairs`` of lesions and NAWM.
     warnings : list of str
     """
 
@@ -150,8 +158,24 @@ def _init_example_wf(unit: Unit, settings: Settings, group: str) -> LiterateWork
         ]),
         (anat, write, [('outputnode.grid_t1w', 't1w'), ('outputnode.grid_flair', 'flair')]),
         (anat, write, [('outputnode.grid_mask', 'brain'), ('outputnode.mask', 'native_brain')]),
+        (anat, write, [('outputnode.grid_tissue', 'tissue')]),
         (measured, write, [('psr', 'psr'), ('mask', 'mask'), ('warnings', 'warnings')]),
     ])  # fmt: skip
+    if unit.lesion_mask:
+        pairs = pe.Node(FindLesionPairs(), name='lesion_pairs', mem_gb=1.5)
+        workflow.connect([
+            (anat, pairs, [
+                ('outputnode.grid_t1w', 't1w'),
+                ('outputnode.grid_mask', 'brain'),
+                ('outputnode.grid_tissue', 'tissue'),
+                ('outputnode.grid_lesions', 'lesions'),
+            ]),
+            (measured, pairs, [('mask', 'measured')]),
+            (anat, write, [('outputnode.grid_lesions', 'lesions')]),
+            (pairs, write, [('pairs', 'pairs')]),
+        ])  # fmt: skip
+    if unit.dseg and unit.dseg_lookup:
+        workflow.connect(anat, 'outputnode.grid_deep_gm', write, 'deep_gm')
     return workflow
 
 
@@ -197,6 +221,13 @@ def _init_out_of_fold_unit_wf(
         name='score',
         mem_gb=1.5,
     )
+    named = ('t1w', 'flair', 'tissue', 'lesions', 'deep_gm', 'pairs')
+    score.inputs.trait_set(**{name: files[name] for name in named if name in files})
+    plot = pe.Node(
+        PlotComparison(measured=files['psr'], mask=files['mask'], label=f'{unit.label}_{method}'),
+        name='plot',
+        mem_gb=1.0,
+    )
     workflow.connect([
         (synthesise, native, [('mean', 'image')]),
         (synthesise, metadata, [
@@ -205,8 +236,13 @@ def _init_out_of_fold_unit_wf(
             ('warnings', 'warnings'),
         ]),
         (synthesise, score, [('mean', 'synthetic')]),
+        (synthesise, plot, [('mean', 'synthetic')]),
         (metadata, score, [('mean', 'meta')]),
     ])  # fmt: skip
+    if 'sd' in map_kinds(bundle, settings):
+        workflow.connect(synthesise, 'sd', score, 'sd')
     sinks = Sinks(workflow, unit, settings)
     sinks.add('out_of_fold', native, 'image', (score, 'meta'), compress=True, **out_of_fold(method))
+    figure = {key: value for key, value in out_of_fold(method).items() if key != 'space'}
+    sinks.add('comparison_figure', plot, 'figure', datatype='figures', **figure)
     return workflow

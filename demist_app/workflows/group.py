@@ -26,6 +26,7 @@ _OUTPUTS = {
     'group_qc.json': 'columns of group_qc.tsv',
 }
 _ELSEWHERE = {
+    'models/evaluation.html': 'how well the models do on participants they never saw',
     'group_scores.tsv': 'scores of the out-of-fold maps',
     'logs/CITATION.html': 'methods text of the last run, with references',
 }

@@ -17,6 +17,7 @@ from demist_app.workflows.examples import out_of_fold
 
 METRICS = {'PSNR': 'dB', 'SSIM': '', 'MSE': '', 'MAE': 'percentage points of PSR'}
 """Units of the scores that are told to people, by their key in the sidecars."""
+_NEEDED = {*METRICS, 'NCC'}
 
 
 def out_of_fold_scores(
@@ -55,6 +56,12 @@ def out_of_fold_scores(
                 models[assignment.fold],
             ):
                 missing[assignment.unit] = f'{sidecar.name} is of another model than its fold now'
+                continue
+            if not found['Scores'].keys() >= _NEEDED:
+                missing[assignment.unit] = (
+                    f'{sidecar.name} was made by an older version of demist, which scored less: '
+                    'run the group level again, without --aggregate'
+                )
                 continue
             participant, _, session = assignment.unit.partition('_')
             rows.append(

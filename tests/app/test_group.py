@@ -121,6 +121,31 @@ def test_scores_and_summary(finished):
     assert finished.text.rstrip().endswith('demist ended: 4 units: 4 done')
 
 
+def test_regions_are_compared_and_the_page_shows_cases(finished):
+    sidecars = sorted(finished.out.rglob('*_desc-outoffold_PSRmap.json'))
+    assert len(sidecars) == 4
+    for path in sidecars:
+        told = json.loads(path.read_text())
+        regions = told['Regions']
+        assert set(told['Calibration']['Regions']) == {'brain', *regions}
+        assert 'LesionPairs' not in told  # nobody gave a lesion mask
+        assert regions['CSF']['Measured'] < regions['GM']['Measured'] < regions['WM']['Measured']
+        assert 200 < regions['WM']['Volume'] < 900
+        figure = path.name.replace('_space-T1w', '').replace('.json', '.svg')
+        assert (path.parents[1] / 'figures' / figure).exists()
+    rows = table(finished.out / 'group_agreement.tsv')
+    assert [row['region'] for row in rows] == ['CSF', 'GM', 'WM']
+    assert {row['n'] for row in rows} == {'4'}
+    rows = table(finished.out / 'group_calibration.tsv')
+    assert [row['region'] for row in rows] == ['brain', 'CSF', 'GM', 'WM']
+    assert all(0 < float(row['coverage_50']) < float(row['coverage_95']) for row in rows)
+    page = (finished.out / 'models' / 'evaluation.html').read_text('utf-8')
+    assert 'Evaluation of 1 method in 4 participants' in page
+    assert 'id="uncertainty"' in page
+    assert 'id="lesions"' not in page
+    assert page.count('class="dm-figure') == 3
+
+
 def test_output_is_valid_bids(finished):
     validator = Path(sysconfig.get_path('scripts')) / 'bids-validator-deno'
     done = subprocess.run([validator, finished.out], capture_output=True, text=True, check=False)

@@ -34,6 +34,8 @@ class Folder:
             'parameters': {'all': 3},
             'stages': {'fit': {'updates': 1, 'seconds': 90.0 * fold, 'device': 'CPU'}},
             'request': {'recipe': recipe, 'scans': f'{scans} but {fold}'},
+            'training_units': [{}],
+            'validation_units': [{}],
         }
         path = self.root / 'out' / 'models' / model_name(f'fold-{fold}', method)
         bundle = write_bundle(path, metadata, {'x': np.zeros(1)}, '')
@@ -42,7 +44,7 @@ class Folder:
                 'Fold': fold,
                 'Model': {'SHA256': bundle.sha256},
                 'Draws': draws,
-                'Scores': {'PSNR': psnr, 'SSIM': 0.8, 'MSE': 0.01, 'MAE': 1.0},
+                'Scores': {'PSNR': psnr, 'SSIM': 0.8, 'MSE': 0.01, 'NCC': 0.9, 'MAE': 1.0},
             }
             anat = self.root / 'out' / unit / 'anat'
             anat.mkdir(parents=True, exist_ok=True)
@@ -92,6 +94,10 @@ def test_all_methods_there_are_stand_in_one_table(folder):
     assert '| linear | 3 | 1 | 2.25 | CPU |' in text  # 1.5 and 3 minutes
     assert '`fold-1`' in text
     assert '`linear/fold-2`' in text
+    page = folder.read('models/evaluation.html')
+    assert 'Evaluation of 2 methods in 4 participants' in page
+    assert 'differs from DEMIST' in page
+    assert folder.root.joinpath('out/models/evaluation.html').as_posix() in together.words
     assert 'demist 8' in text
     assert 'linear 1' in text
 

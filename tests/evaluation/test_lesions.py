@@ -9,6 +9,7 @@ from demist_app.evaluation.lesions import (
     LESION,
     PROXIMAL,
     Plane,
+    inner_white,
     lesion_pairs,
     means,
     midsagittal,
@@ -152,3 +153,16 @@ def test_no_lesion():
     assert lesion_pairs(nothing, ~nothing, SPACING, MIDDLE) == []
     assert means(np.zeros(SHAPE, np.float32), []).shape == (0, 3)
     assert voxel_scores(np.zeros(SHAPE, np.float32), [], 'combined')[0].size == 0
+
+
+def test_inner_white_touches_nothing_but_white_matter_and_lesions():
+    labels = np.full((7, 7, 7), 3, np.uint8)
+    labels[3, 3, 0] = 2
+    lesions = np.zeros(labels.shape, bool)
+    lesions[3, 3, 4] = True
+    labels[lesions] = 1  # whatever it is taken for
+    white = inner_white(labels, lesions)
+    assert white[3, 3, 3]
+    assert white[3, 3, 4]
+    assert not white[3, 3, 1]
+    assert not white[0].any()  # nobody knows what lies beyond

@@ -143,3 +143,14 @@ def test_cluster_interval_of_a_mean_is_that_of_theory():
 
 def test_one_participant_has_no_interval():
     assert np.isnan(cluster_interval(lambda rows: float(len(rows)), ['01', '01'])).all()
+
+
+def test_the_cluster_interval_is_that_of_drawing_the_rows():
+    rng = np.random.default_rng(4)
+    owners = rng.permutation(np.repeat(np.arange(6), [2, 3, 4, 5, 6, 20]))
+    labels = np.zeros(len(owners), bool)
+    for owner in range(6):
+        labels[np.flatnonzero(owners == owner)[::2]] = True
+    scores = np.round(labels + rng.normal(size=len(owners)))  # with ties
+    slowly = cluster_interval(lambda rows: auc(labels[rows], scores[rows]), owners, draws=200)
+    assert auc_interval(labels, scores, owners, draws=200) == pytest.approx(slowly)

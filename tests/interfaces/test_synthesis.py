@@ -5,11 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from nipype.interfaces.base import isdefined
+from scipy.ndimage import gaussian_filter
 
 from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise
-from demist_app.model.bundle import BundleError
+from demist_app.model.bundle import BundleError, write_bundle
+from demist_app.model.signature import signature
 from demist_app.model.synthesis import DiffusionPredictor
+from demist_app.training.outliers import learn_outliers
 
 SHAPE = (32, 32, 32)
 
@@ -99,3 +102,52 @@ def test_a_table_without_a_map_of_the_sd(tmp_path):
     row = pd.read_csv(outputs.table, sep='\t').set_index('region').loc['CSF']
     assert row['psr_mean'] == 7
     assert np.isnan(row['synthsd_mean'])
+
+
+@pytest.fixture
+def watchful(untrained, tmp_path):
+    """A model that was trained on scans like a pair of blobs, one bright and one dark."""
+    rng = np.random.default_rng(1)
+    mask = np.ones(SHAPE, bool)
+
+    def pair():
+        shape = gaussian_filter(rng.standard_normal(SHAPE), 4)
+        shape = (shape - shape.min()) / np.ptp(shape)
+        level = rng.uniform(0.3, 0.5)
+        return np.stack([level + 0.4 * shape, 0.9 - 0.3 * shape]).astype(np.float32)
+
+    known = learn_outliers(
+        [signature(pair(), mask) for _ in range(20)], [str(i) for i in range(20)]
+    )
+    metadata = {k: v for k, v in untrained.metadata.items() if k not in ('format', 'sha256')}
+    bundle = write_bundle(
+        tmp_path / 'watchful', metadata | {'outliers': known}, untrained.tensors(), '# card'
+    )
+    usual, files = pair(), {}
+    for name, volume in (('t1w', usual[0]), ('flair', usual[1]), ('mask', mask.astype(np.uint8))):
+        files[name] = str(tmp_path / f'{name}.nii')
+        nb.Nifti1Image(volume, np.eye(4)).to_filename(files[name])
+
+    def run(**more):
+        model = {'bundle': str(bundle.path), 'bundle_sha256': bundle.sha256}
+        return Synthesise(**model, **(files | more), n_samples=1).run(cwd=str(tmp_path)).outputs
+
+    return run, files
+
+
+def test_scans_unlike_those_of_the_training_raise_an_alarm_that_says_why(watchful):
+    run, files = watchful
+    usual = run()
+    assert usual.facts['OutlierAlarm'] is False
+    assert usual.warnings == []
+    exchanged = run(t1w=files['flair'], flair=files['t1w'])
+    assert exchanged.facts['OutlierAlarm'] is True
+    assert exchanged.facts['OutlierScore'] > exchanged.facts['OutlierThreshold']
+    (warning,) = exchanged.warnings
+    assert 'as if they were exchanged' in warning
+
+
+def test_a_model_without_record_of_its_training_judges_intensities_alone(synthesise):
+    outputs = synthesise(n_samples=1)
+    assert all('SD from those of the training scans' in words for words in outputs.warnings)
+    assert not {name for name in outputs.facts if name.startswith('Outlier')}

@@ -1,72 +1,77 @@
 import numpy as np
 import pytest
 
-from demist_app.model.intensities import profile
-from demist_app.model.outliers import (
-    LATENT,
-    alarm,
-    distances,
-    latent_profile,
-    left_out,
-    outlyingness,
-)
+from demist_app.model.outliers import WORDS, distance, exchange, judge
+from demist_app.model.signature import signature
 
-PEOPLE = [f'sub-{k:03d}' for k in range(300)]
+ONE = {'mean': [0.0], 'sd': [1.0], 'precision': [[1.0]]}
+REFERENCE = {
+    'groups': {
+        'T1w intensities': {'mean': [1.0, 2.0], 'sd': [1.0, 2.0], 'precision': [[1, 0], [0, 0.25]]},
+        'FLAIR intensities': {'mean': [5.0, 5.0], 'sd': [1.0, 1.0], 'precision': [[1, 0], [0, 1]]},
+        'contrast': {'mean': [0.0] * 21, 'sd': [1.0] * 21, 'precision': np.eye(21).tolist()},
+        'edges': ONE,
+    },
+    'usual': {'T1w intensities': [0.0, 0.5], 'edges': [1.0, 1.0], 'exchange': [-3.0, 1.0]},
+    'threshold': 2.0,
+    'false_alarm_rate': 0.0125,
+    'units': 79,
+}
 
 
-def found(rng, n):
-    return {name: rng.chisquare(6, n) for name in ('T1w', 'FLAIR', LATENT)}
+def found(t1w=(1.0, 3.0), flair=(5.0, 6.0), edges=1.0):
+    values = dict.fromkeys(('detail', 'shading'), np.zeros(1))
+    both = {f'{scan} {kind}': v for scan in ('T1w', 'FLAIR') for kind, v in values.items()}
+    return both | {
+        'T1w intensities': np.array(t1w),
+        'FLAIR intensities': np.array(flair),
+        'contrast': np.ones(21),
+        'edges': np.array([edges]),
+    }
 
 
-@pytest.mark.parametrize('rate', [0.2, 0.05])
-def test_new_units_raise_alarms_at_the_stated_rate(rate):
+def verdict(**values):
+    return judge(found(**values), REFERENCE)
+
+
+def test_distance_by_hand():
+    # one SD away in the first feature, four in the second, whose precision is a quarter
+    known = REFERENCE['groups']['T1w intensities']
+    assert distance(np.array([2.0, 10.0]), known) == pytest.approx(5**0.5)
+
+
+def test_the_worst_group_counts_and_is_named():
+    seen = verdict(t1w=(1.0 + np.exp(1.5), 2.0), edges=np.exp(1.0))
+    assert seen.scores['T1w intensities'] == pytest.approx(3)
+    assert seen.scores['edges'] == pytest.approx(0, abs=1e-6)
+    assert seen.score == seen.scores['T1w intensities']
+    assert seen.alarm
+    assert seen.unusual == ['T1w intensities']
+    assert WORDS['T1w intensities'] in seen.warning()
+    assert WORDS['edges'] not in seen.warning()
+    assert 'of scans like the 79 of the training, at most 1.2 % pass' in seen.warning()
+
+
+def test_the_farthest_is_named_first():
+    seen = verdict(t1w=(1.0 + np.exp(1.5), 2.0), edges=np.exp(4.5))
+    assert seen.unusual == ['edges', 'T1w intensities']
+
+
+def test_no_alarm_at_the_centre_of_what_is_known():
+    seen = verdict()
+    assert not seen.alarm
+    assert seen.unusual == []
+    assert seen.facts()['OutlierAlarm'] is False
+
+
+def test_scans_that_are_more_usual_the_other_way_round_are_told():
+    seen = verdict(t1w=(5.0, 5.1), flair=(1.1, 2.0))
+    assert 'exchange' in seen.unusual
+    again = exchange(found(t1w=(1.1, 2.0), flair=(5.0, 5.1)), REFERENCE['groups'])
+    assert again == pytest.approx(-exchange(found((5.0, 5.1), (1.1, 2.0)), REFERENCE['groups']))
+
+
+def test_every_group_has_words():
     rng = np.random.default_rng(0)
-    alarms = []
-    for _ in range(60):
-        known = alarm(found(rng, 99), rate)
-        assert known['false_alarm_rate'] == pytest.approx(rate)
-        new = found(rng, 100)
-        scores = [outlyingness({k: v[i] for k, v in new.items()}, known) for i in range(100)]
-        alarms.append(np.mean(np.array(scores) > known['threshold']))
-    assert np.mean(alarms) == pytest.approx(rate, abs=0.02)
-
-
-def test_few_units_cannot_promise_a_small_rate():
-    known = alarm(found(np.random.default_rng(1), 9), rate=0.01)
-    assert known['false_alarm_rate'] == pytest.approx(0.1)
-    assert known['units'] == 9
-
-
-def test_the_worst_distance_counts():
-    known = {'typical': {'T1w': 1.0, 'FLAIR': 2.0, LATENT: 0.5}}
-    assert outlyingness({'T1w': 1.0, 'FLAIR': 6.0, LATENT: 0.5}, known) == 3.0
-
-
-def test_units_are_judged_without_their_participant():
-    rng = np.random.default_rng(2)
-    profiles = list(rng.normal(0, 1, (300, 2, 19)))
-    odd = rng.normal(8, 0.1, (2, 19))
-    people = [*PEOPLE[:-2], 'odd', 'odd']
-    distance = left_out([*profiles[:-2], odd, odd], people)
-    assert distance.shape == (300, 2)
-    assert distance[:-2].max() < 2
-    # two scans of one odd participant do not vouch for each other
-    assert distance[-2:].min() == pytest.approx(8, abs=1)
-
-
-def test_the_distance_of_the_latent_is_one_number():
-    names = distances(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]))
-    assert names['T1w'].tolist() == [1.0]
-    assert names['FLAIR'].tolist() == [2.0]
-    assert names[LATENT] == pytest.approx(np.sqrt(12.5))
-
-
-def test_latents_outside_the_brain_do_not_count():
-    rng = np.random.default_rng(3)
-    z_c = rng.normal(size=(8, 4, 5, 6)).astype(np.float32)
-    mask = np.zeros((16, 20, 24), bool)
-    mask[4:12, 4:16, 4:20] = True
-    mask[3] = True  # a quarter of a latent voxel
-    inside = z_c[:, 1:3, 1:4, 1:5]
-    expected = profile(inside, np.ones(inside.shape[1:], bool))
-    np.testing.assert_array_equal(latent_profile(z_c, mask, 4), expected)
+    seen = signature(rng.random((2, 16, 16, 16), np.float32), np.ones((16, 16, 16), bool))
+    assert {*seen, 'exchange'} == set(WORDS)

@@ -44,9 +44,9 @@ def predictor(model):
 def write(tmp_path, tiny, fill):
     """Return a function that writes a bundle whose preset may be another than its weights'."""
 
-    def write(preset):
+    def write(preset, **more):
         metadata = {
-            'name': 'mine', 'network': 'demist', 'version': '1', 'preset': preset.as_dict()
+            'name': 'mine', 'network': 'demist', 'version': '1', 'preset': preset.as_dict(), **more
         }  # fmt: skip
         weights = untrained(tiny, fill).tensors(torch.float32)
         return write_bundle(tmp_path / 'mine', metadata, weights, '# card')
@@ -121,8 +121,9 @@ def test_same_seed_same_bits_and_another_seed_another_map(predictor):
 def test_mean_and_sd_are_those_of_draws_that_do_not_depend_on_their_number(predictor):
     one, two, three = (predict(predictor, n_samples=n) for n in (1, 2, 3))
     draws = [one.mean, 2 * two.mean - one.mean, 3 * three.mean - 2 * two.mean]
-    np.testing.assert_allclose(two.sd, np.std(draws[:2], axis=0, ddof=1), atol=1e-4)
-    np.testing.assert_allclose(three.sd, np.std(draws, axis=0, ddof=1), atol=1e-4)
+    for found, n in ((two, 2), (three, 3)):
+        expected = np.sqrt(1 + 1 / n) * np.std(draws[:n], axis=0, ddof=1)
+        np.testing.assert_allclose(found.sd, expected, atol=1e-4)
     assert np.abs(draws[0] - draws[1]).mean() > 0.1
 
 
@@ -148,6 +149,15 @@ def test_less_than_full_strength_starts_from_the_estimate_of_the_encoder(tiny, f
     model.preset = dataclasses.replace(tiny, diffusion=far)
     other = DiffusionPredictor(model).predict(images, mask, n_samples=1, seed=0, device='cpu').mean
     assert np.abs(other - expected)[mask].mean() > 0.75 * expected[mask].std()
+
+
+def test_a_bundle_that_knows_its_errors_states_them(write, tiny, predictor):
+    learned = {'sd_scale': 1.5, 'draws': 8, 'units': 2, 'voxels': 40_000}
+    found = predict(load_predictor(write(tiny, uncertainty=learned)), n_samples=2)
+    raw = predict(predictor, n_samples=2)
+    np.testing.assert_array_equal(found.mean, raw.mean)
+    np.testing.assert_allclose(found.sd, 1.5 * raw.sd, rtol=1e-6)
+    assert found.facts['SDScale'] == 1.5
 
 
 def test_one_draw_has_no_sd(predictor):
@@ -372,6 +382,9 @@ def test_facts_for_the_sidecar(predictor, tiny):
         'SamplingSteps': tiny.diffusion.sampling_steps,
         'SamplingStrength': 1.0,
         'Draws': 2,
+        'SDScale': 1.0,
+        'SDCalibrated': False,
+        'SDMeaning': facts['SDMeaning'],
         'Window': 'whole brain',
         'DecoderWindow': 'whole brain',
         'Device': 'cpu',

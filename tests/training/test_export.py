@@ -21,7 +21,7 @@ def facts(**more):
                 'seconds': 5400.0,
                 'peak_memory_gb': 2.5,
                 'device': 'an abacus',
-                'history': [{'updates': 1.0}],
+                'history': [{'updates': 1.0, 'val/loss': 0.5, 'train/loss': 0.6}],
             }
             for number, name in enumerate(STAGES)
         },
@@ -108,7 +108,7 @@ def test_metadata_say_what_the_app_needs(bundle, model, preset):
     assert metadata['psr_unit'] == 'percent'
     assert metadata['training_data'] == '7 scans of 4 participants with measured PSR maps'
     assert metadata['backbone'].startswith('pretrained without conditions on the PSR maps')
-    assert 'history' not in metadata['stages']['1a-psr']
+    assert metadata['stages']['1a-psr']['history'] == [[1.0, 0.5]]
     counts = metadata['parameters']
     assert sum(counts.values()) == sum(p.numel() for p in model.parameters())
     streams = counts['semantic stream'] + counts['spatial stream'] + counts['adaptive stream']

@@ -79,6 +79,16 @@ def test_what_is_missing_has_a_reason(out):
     assert missing['sub-02'] == 'fold 2 is not trained yet'
 
 
+def test_maps_of_an_older_version_are_missing(out):
+    path = out / 'sub-02/anat/sub-02_space-T1w_desc-outoffold_PSRmap.json'
+    sidecar = json.loads(path.read_text())
+    del sidecar['Scores']['NCC']
+    path.write_text(json.dumps(sidecar))
+    scores, missing = out_of_fold_scores(out, SPLITS, MODELS)
+    assert scores['psnr'].tolist() == [20, 22]
+    assert 'older version of demist' in missing['sub-02']
+
+
 def test_a_map_of_another_fold_is_not_counted(out):
     swapped = Splits(tuple(replace(a, fold=1) for a in SPLITS.assignments))
     scores, missing = out_of_fold_scores(out, swapped, {1: 'bbb'})

@@ -1,0 +1,219 @@
+"""Lesions against normal-appearing white matter, by all methods of a cross-validation."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from demist_app.evaluation.agreement import agreement
+from demist_app.evaluation.lesions import PARTNERS, pair_scores
+from demist_app.evaluation.roc import auc_interval, delong_interval, delong_test
+from demist_app.workflows.evaluation import Told
+
+MEASURED, BRIGHT = 'measured', 'FLAIR'
+OTHERS = {MEASURED: 'Measured', BRIGHT: 'FLAIR', 'T1w': 'T1w'}
+"""What stands beside the methods, to its name in sidecars."""
+_PARTS = ('lesion', 'pNAWM', 'dNAWM')
+_OWN = 'Synthetic'
+_FEWEST = 2  # lesions that an area has a variance of
+_FEWEST_AGREEING = 3
+LESION_COLUMNS: dict[str, dict[str, Any]] = {
+    'method': {
+        'Description': 'Method, as in group_scores.tsv; or what stands beside them',
+        'Levels': {
+            MEASURED: 'the measured PSR maps themselves: what a perfect synthesis would reach',
+            BRIGHT: 'intensity of the FLAIR alone, bright lesions',
+            'T1w': 'intensity of the T1w alone, dark lesions',
+        },
+    },
+    'comparator': {
+        'Description': 'What lesions are told apart from',
+        'Levels': {
+            'combined': 'pNAWM and dNAWM',
+            'pNAWM': 'proximal normal-appearing white matter, 2 to 8 mm from the lesion',
+            'dNAWM': 'distal one, under the mirror image of the lesion',
+        },
+    },
+    'lesions': {'Description': 'Lesions of at least 27 mm³ that have such a partner'},
+    'participants': {'Description': 'Participants of these lesions'},
+    'auc': {
+        'Description': 'Area under the ROC curve of the means of lesions and partners; low PSR '
+        'speaks for a lesion'
+    },
+    'lower': {'Description': 'Lower end of its 95 % interval after DeLong'},
+    'upper': {'Description': 'Upper end of this interval'},
+    'drawn_lower': {
+        'Description': 'Lower end of its 95 % interval, whole participants drawn 2000 times'
+    },
+    'drawn_upper': {'Description': 'Upper end of this interval'},
+    'reference': {'Description': 'Method that the others are compared with'},
+    'p_reference': {
+        'Description': 'p of the DeLong test against the reference, on the lesions of both'
+    },
+    'p_measured': {'Description': 'p of the DeLong test against the measured maps'},
+    'r': {'Description': "Pearson's correlation of synthetic and measured means of these lesions"},
+    'ccc': {'Description': "Lin's concordance correlation coefficient of the same"},
+    'bias': {'Description': 'Mean of synthetic − measured', 'Units': 'percentage points'},
+    'limit_lower': {
+        'Description': 'Lower limit of agreement, bias − 1.96 SD',
+        'Units': 'percentage points',
+    },
+    'limit_upper': {
+        'Description': 'Upper limit of agreement, bias + 1.96 SD',
+        'Units': 'percentage points',
+    },
+}
+"""Sidecar of ``group_lesions.tsv``; its keys are the columns."""
+
+
+def lesion_means(told: Iterable[Told]) -> pd.DataFrame:
+    """Gather what sidecars say of lesions.
+
+    Parameters
+    ----------
+    told : iterable of Told
+        As `demist_app.workflows.evaluation.sidecars` gives them.
+
+    Returns
+    -------
+    DataFrame
+        One row per lesion and method: ``participant_id``, ``session_id``, ``method``, ``number``,
+        ``volume_ml``, and the means of four maps, such as ``Synthetic lesion``, ``FLAIR dNAWM``;
+        NaN where a lesion has no such partner.
+    """
+    names = ['participant_id', 'session_id', 'method']
+    maps = (_OWN, *OTHERS.values())
+    rows = [
+        {
+            **{name: row[name] for name in names},
+            'number': number,
+            'volume_ml': volume,
+            **{
+                f'{image} {part}': math.nan if mean is None else mean
+                for image in maps
+                for part, mean in zip(_PARTS, pairs[image][number], strict=True)
+            },
+        }
+        for row, sidecar in told
+        if (pairs := sidecar.get('LesionPairs'))
+        for number, volume in enumerate(pairs['Volume'])
+    ]
+    columns = [f'{image} {part}' for image in maps for part in _PARTS]
+    return pd.DataFrame(rows, columns=[*names, 'number', 'volume_ml', *columns])
+
+
+def lesion_table(lesions: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Say how well each method tells lesions from NAWM, and how right it is in them.
+
+    Parameters
+    ----------
+    lesions : DataFrame
+        As `lesion_means` gives them.
+    reference : str
+        Method that the others are compared with.
+
+    Returns
+    -------
+    DataFrame
+        Columns as in `LESION_COLUMNS`, methods first. A method or comparator with fewer than two
+        lesions has no row.
+    """
+    rows = []
+    theirs = lesions[lesions['method'] == reference]
+    for name, table, image in subjects(lesions):
+        for partner in PARTNERS:
+            paired = np.unique(labelled(table, image, partner)[2])
+            if len(paired) < _FEWEST:
+                continue
+            chosen = table.iloc[paired]
+            row: dict[str, Any] = {'method': name, 'comparator': partner, 'reference': reference}
+            row |= _area(chosen, image, partner)
+            if name != reference:
+                row['p_reference'] = _test_reference(chosen, image, partner, theirs)
+            if name != MEASURED:
+                row['p_measured'] = _test_measured(chosen, image, partner)
+            if image == _OWN:
+                row |= _agreement(chosen)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(LESION_COLUMNS))
+
+
+def subjects(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Yield what is judged: its name, its lesions, and which of their maps it is.
+
+    Parameters
+    ----------
+    lesions : DataFrame
+        As `lesion_means` gives them.
+    """
+    for method, table in lesions.groupby('method', sort=False):
+        yield str(method), table, _OWN
+    every = lesions.drop_duplicates(_keys(lesions))  # each method has them again
+    for name, image in OTHERS.items():
+        yield name, every, image
+
+
+def means_of(lesions: pd.DataFrame, image: str) -> NDArray[np.float64]:
+    """Return the means of one map, shape (lesions, 3), for `pair_scores`."""
+    return lesions[[f'{image} {part}' for part in _PARTS]].to_numpy(float)
+
+
+def labelled(
+    lesions: pd.DataFrame, image: str, partner: str
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.intp]]:
+    """Return labels, scores and rows of one map, as `pair_scores` does."""
+    return pair_scores(means_of(lesions, image), partner, bright=image == BRIGHT)
+
+
+def _keys(lesions: pd.DataFrame) -> list[str]:
+    """Return the columns that are the same for every method, if the lesion is the same."""
+    own = {'method', *(f'{_OWN} {part}' for part in _PARTS)}
+    return [str(name) for name in lesions if name not in own]
+
+
+def _area(lesions: pd.DataFrame, image: str, partner: str) -> dict[str, Any]:
+    labels, scores, rows = labelled(lesions, image, partner)
+    owners = lesions['participant_id'].to_numpy()[rows]
+    area = delong_interval(labels, scores)
+    low, high = auc_interval(labels, scores, owners)
+    return {
+        'lesions': len(lesions),
+        'participants': lesions['participant_id'].nunique(),
+        **vars(area),
+        'drawn_lower': low,
+        'drawn_upper': high,
+    }
+
+
+def _test_measured(lesions: pd.DataFrame, image: str, partner: str) -> float:
+    labels, scores, _ = labelled(lesions, image, partner)
+    return delong_test(labels, scores, labelled(lesions, OTHERS[MEASURED], partner)[1])
+
+
+def _test_reference(
+    lesions: pd.DataFrame, image: str, partner: str, reference: pd.DataFrame
+) -> float:
+    """Test against the reference, where both have met the same lesions."""
+    both = lesions.merge(reference, on=_keys(lesions), suffixes=('', ' of reference'))
+    if len(both) < _FEWEST:
+        return math.nan
+    labels, scores, _ = labelled(both, image, partner)
+    theirs = both[[f'{_OWN} {part} of reference' for part in _PARTS]].to_numpy(float)
+    return delong_test(labels, scores, pair_scores(theirs, partner)[1])
+
+
+def _agreement(lesions: pd.DataFrame) -> dict[str, float]:
+    ours, measured = (lesions[f'{image} lesion'] for image in (_OWN, OTHERS[MEASURED]))
+    if len(lesions) < _FEWEST_AGREEING or ours.nunique() == 1:
+        return {}  # a model that says the same of every lesion correlates with nothing
+    found = agreement(ours, measured)
+    return {
+        'r': found.r,
+        'ccc': found.ccc,
+        'bias': found.bias,
+        'limit_lower': found.lower,
+        'limit_upper': found.upper,
+    }
