@@ -42,7 +42,7 @@ lint: .venv/installed
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.circle-ci .circleci/config.yml
 
 test: lint .cache/pybids
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Ten phantoms of two sites to fit on, six others to judge on
 build/linear/bids: | .venv/installed

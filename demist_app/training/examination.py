@@ -20,9 +20,9 @@ from demist_app.training.fit import Machine
 from demist_app.training.latents import whole
 from demist_app.training.outliers import learn_outliers
 
-DRAWS = 8
-"""As many as the app makes unless it is told otherwise."""
-UNITS = 4
+DRAWS = 4
+"""Their finite number is accounted for (`demist_app.model.spread`)."""
+UNITS = 3
 """Of those kept for early stopping, at most: what the calibration costs has a bound."""
 VOXELS = 20_000
 

@@ -17,11 +17,12 @@ from demist_app.model.presets import load_preset
 
 @pytest.fixture
 def preset(tmp_path):
-    """The preset `tiny` with four updates a stage."""
+    """The preset `tiny` with four updates a stage, and one step of sampling."""
     content = load_preset('tiny').as_dict()
     for field in dataclasses.fields(load_preset('tiny').training):
         if isinstance(stage := content['training'][field.name], dict):
             stage |= {'updates': 4, 'patch': 32}
+    content['diffusion']['sampling_steps'] = 1
     content['training'] |= {'validate_every': 2, 'adversarial_start': 2, 'latent_versions': 1}
     path = tmp_path / 'few.json'
     path.write_text(json.dumps(content | {'name': 'few'}))

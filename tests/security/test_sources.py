@@ -23,7 +23,9 @@ ALLOWED = {
     ('demist_app/engine/worker.py', 'pickle.loads'),
 }
 
-MADE_HERE = {'style', 'script', 'svg[figure.path]', 'part.markup', 'methods_html', 'body'}
+MADE_HERE = {
+    'style', 'script', 'svg[figure.path]', 'case.svg', 'part.markup', 'methods_html', 'body'
+}  # fmt: skip
 """Style sheets, the script, figures, and Markdown whose HTML was escaped."""
 
 

@@ -37,9 +37,9 @@ def test_the_scale_is_error_over_stated_sd(given):
     predictor = Erring(given.scans(), error=1.5, sd=0.5)
     found = learn_scale(predictor, given)
     assert found['sd_scale'] == pytest.approx(3, rel=0.02)
-    assert found == {**found, 'draws': 8, 'units': 4, 'voxels': 80_000}
-    expected = {'n_samples': 8, 'seed': SEED, 'device': 'cpu', 'threads': 1}
-    assert predictor.asked == [expected] * 4
+    assert found == {**found, 'draws': 4, 'units': 3, 'voxels': 60_000}
+    expected = {'n_samples': 4, 'seed': SEED, 'device': 'cpu', 'threads': 1}
+    assert predictor.asked == [expected] * 3
 
 
 def test_the_cost_has_a_bound(given, monkeypatch):
@@ -47,7 +47,8 @@ def test_the_cost_has_a_bound(given, monkeypatch):
     assert learn_scale(Erring(given.scans(), 1, 1), given)['units'] == 2
 
 
-def test_a_participant_counts_once(given, examples):
+def test_a_participant_counts_once(given, examples, monkeypatch):
+    monkeypatch.setattr(examination, 'UNITS', 9)
     again = replace(examples[2], name='sub-2_ses-2')
     both = replace(given, validation=[*given.validation, again])
     assert len(list(both.scans())) == len(given.validation)
