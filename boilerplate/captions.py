@@ -70,7 +70,7 @@ def spread(path: Path, draws: int, *, learned: bool) -> Figure:
         text += (
             ', brought by one factor to the size of the errors of this model on scans '
             'it was not trained on. It holds on average over a brain, for scans like those; where '
-            'in the brain the map errs, it tells only in part.'
+            'in the brain the map errs, it need not show.'
             if learned
             else '. The map is usually further off than that: errors that all draws share do not '
             'show here.'
