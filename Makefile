@@ -5,7 +5,7 @@ PARTICIPANTS ?= 2
 # Open MS Data as BIDS: also a real patient, where they are at hand
 REAL ?= ../shared/data/openms
 
-.PHONY: demo demo-training small test lint image test-image cluster soak package docs linear bench maps heldout robustness streams quality table1 clean
+.PHONY: demo demo-training small test lint image test-image cluster soak scaling speed steps package docs linear bench maps heldout robustness streams quality table1 clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "demist needs Python 3.11 or newer")'
@@ -31,7 +31,7 @@ demo-training: .venv/installed
 small: .venv/installed
 	$(BIN)/python -m demist_app.training.phantoms build/small/store --heads 128 --nprocs 2
 	$(BIN)/python -m demist_app.training.shipped build/small/store build/small/work build/small/small \
-	    --threads 2 --workers 1
+	    --distill --threads 2 --workers 1
 
 lint: .venv/installed
 	$(BIN)/ruff check
@@ -141,6 +141,21 @@ cluster: .venv/installed
 soak: .venv/installed
 	rm -rf build/soak
 	$(BIN)/python benchmarks/soak.py build/soak --broken 4
+
+# Seconds per unit in cohorts of 1, 10 and 50
+scaling: .venv/installed
+	$(BIN)/python benchmarks/scaling.py build/scaling
+
+# Quality beside speed, the recipe of the paper in stock parts and ours; after make small and make maps
+speed: build/bench/bids
+	$(BIN)/python -m demist_app.training.shipped build/small/store build/small/work build/small/teacher \
+	    --threads 2 --workers 1
+	PYTHONPATH=benchmarks $(BIN)/python -m speed build/small/teacher build/bench/bids build/heldout/small \
+	    build/speed --student demist_app/data/bundles/small
+
+# What an update of stages 1a and 2 costs beside the loop of a tutorial; after make small
+steps: .venv/installed
+	$(BIN)/python benchmarks/steps.py build/small/store
 
 # The user guide, in build/site
 docs: .venv/installed

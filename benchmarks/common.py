@@ -15,8 +15,6 @@ from demist_app.training.linear import Example
 
 SYNTHETIC = '_space-T1w_desc-synth_PSRmap.nii.gz'
 
-MARGIN, MULTIPLE = 4, 16  # voxels, as in `demist_app.imaging.conform.brain_grid`
-
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -72,17 +70,6 @@ def cases(bids: Path, participant: str = 'sub-*') -> Iterator[Case]:
         found = Path(f'{stem}_label-lesion_mask.nii.gz')
         lesions = load(found) > 0 if found.exists() else np.zeros_like(mask)
         yield Case(name, below, load(path), *maps, mask, tissues, *separate(lesions))
-
-
-def brain_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the part of the grid that holds the brain, as wide as demist makes its own grid."""
-    box = []
-    for found, length in zip(np.nonzero(mask), mask.shape, strict=True):
-        low, high = int(found.min()), int(found.max()) + 1
-        wide = min(-(-(high - low + 2 * MARGIN) // MULTIPLE) * MULTIPLE, length)
-        start = min(max((low + high - wide) // 2, 0), length - wide)
-        box.append(slice(start, start + wide))
-    return tuple(box)
 
 
 def draws(

@@ -33,7 +33,7 @@ from demist_app.evaluation.lesions import (
 )
 from demist_app.evaluation.roc import auc, auc_interval, delong_interval, delong_test
 from demist_app.imaging.normalise import normalise
-from demist_app.imaging.tissue import segment
+from demist_app.imaging.tissue import WM, segment
 
 MASK = '_space-T1w_label-lesion_mask.nii.gz'
 ORACLE, TRUTH = '*measured*', '*truth*'
@@ -64,7 +64,7 @@ def on_grid(path: Path, reference: SpatialImage, order: int = 1) -> Map:
 
 def surely_white(t1w: Map, flair: Map, mask: Map, lesions: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return white matter all of whose neighbours are white matter or lesions."""
-    return inner_white(segment(t1w, flair, mask, lesions), lesions)
+    return inner_white(segment(t1w, flair, mask, lesions) == WM, lesions)
 
 
 def scans(

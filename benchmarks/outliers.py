@@ -4,6 +4,7 @@ Every unit is judged by the model as it is; those named are spoilt as well. Prin
 """
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import numpy as np
 from common import Map, Mask, load
 from scipy import ndimage
 
+from demist_app.imaging.conform import brain_box
 from demist_app.imaging.normalise import normalise
 from demist_app.model.bundle import load_bundle
 from demist_app.model.outliers import judge
-from demist_app.model.signature import signature
+from demist_app.model.predictor import Predictor, load_predictor
+from demist_app.model.signature import Signature, signature
+from demist_app.model.synthesis import DiffusionPredictor
 
 NOISE = (0.05, 0.10, 0.15)  # of the brain's brightest
 SLICES = (5, 8)  # mm
@@ -57,7 +61,7 @@ def pairs(folder: Path) -> Iterator[tuple[str, list[Map], Mask]]:
 def prepared(scans: list[Map], mask: Mask) -> tuple[Map, Mask]:
     """Normalise as demist does and cut to the brain."""
     images = np.stack([normalise(scan, mask)[0] for scan in scans])
-    box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(mask))
+    box = brain_box(mask)
     return images[:, *box], mask[box]
 
 
@@ -72,6 +76,16 @@ def cases(scans: list[Map], mask: Mask, *, spoil: bool) -> Iterator[tuple[str, M
         yield f'{SKULL} mm of skull left', *prepared(scans, wide)
 
 
+def seen(predictor: Predictor, images: Map, mask: Mask) -> Signature:
+    """Return what the alarm goes by."""
+    found = signature(images, mask)
+    if isinstance(predictor, DiffusionPredictor):
+        latent = predictor.describe(images, mask, threads=os.cpu_count() or 1)
+        if latent is not None:
+            found['latent'] = latent
+    return found
+
+
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog='python benchmarks/outliers.py')
@@ -79,7 +93,8 @@ def main() -> None:
     parser.add_argument('outputs', nargs='+', type=Path, help='demist’s output folders, of 1 mm')
     parser.add_argument('--spoil', nargs='*', default=[], metavar='UNIT', help='e.g. sub-01_ses-01')
     options = parser.parse_args()
-    known = load_bundle(options.bundle).metadata['outliers']
+    bundle = load_bundle(options.bundle)
+    known, predictor = bundle.metadata['outliers'], load_predictor(bundle)
     print(
         f'Alarm above {known["threshold"]:.2f}, which at most {known["false_alarm_rate"]:.1%} of '
         f'scans like the {known["units"]} of the training pass.\n'
@@ -89,7 +104,7 @@ def main() -> None:
     for folder in options.outputs:
         for name, scans, mask in pairs(folder):
             for title, images, brain in cases(scans, mask, spoil=name in options.spoil):
-                found = judge(signature(np.ascontiguousarray(images), brain), known)
+                found = judge(seen(predictor, np.ascontiguousarray(images), brain), known)
                 cells = [f'{score:.1f}' for score in (*found.scores.values(), found.score)]
                 verdict = 'yes' if found.alarm else 'no'
                 print(

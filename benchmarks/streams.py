@@ -13,10 +13,11 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from common import Map, brain_box, cases
+from common import Map, cases
 from numpy.typing import NDArray
 
 from demist_app.evaluation.metrics import score
+from demist_app.imaging.conform import brain_box
 from demist_app.model.presets import STREAMS, Preset, load_preset
 from demist_app.model.synthesis import DiffusionPredictor
 from demist_app.training.linear import Example, examples

@@ -11,14 +11,13 @@ shows what there is. What follows ``--`` is given to demist, such as ``-- --devi
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from launch import ROOT, demist, parse
 from robustness import show, sites
 from robustness.cells import CELLS, Cell
-from robustness.demist import ROOT, demist
 from robustness.phantoms import Unit, spoil, write
 from robustness.scores import judge
 
@@ -102,11 +101,7 @@ def main() -> None:
     parser.add_argument('--site-resolution', type=float, default=2.0, help='of these, mm')
     parser.add_argument('--site-preset', type=Path, default=PRESET, help='sizes of the methods')
     parser.add_argument('--tables', action='store_true', help='run nothing')
-    own, extra = sys.argv[1:], []
-    if '--' in own:
-        cut = own.index('--')
-        own, extra = own[:cut], own[cut + 1 :]
-    options = parser.parse_args(own)
+    options, extra = parse(parser)
     folder = options.folder.resolve()
     models = dict((text.split('=', 1) * 2)[:2] for text in options.models)
     draws = ['--n-samples', str(options.n_samples)]

@@ -13,11 +13,9 @@ from lesions import on_grid
 from nibabel.nifti1 import Nifti1Image
 from robustness.cells import Cell
 from robustness.damage import Raw
-from scipy import ndimage
 
-from demist_app.evaluation.lesions import Pair, lesion_pairs, midsagittal
+from demist_app.evaluation.lesions import Pair, inner_white, lesion_pairs, midsagittal
 from demist_app.imaging.conform import Grid, resample
-from demist_app.imaging.tissue import FACES
 from demist_app.imaging.transforms import read_itk
 from demist_app.imaging.volumes import save_volume
 from demist_app.phantom.cohort import Cohort, simulate
@@ -88,7 +86,7 @@ class Unit:
         spacing = reference.header.get_zooms()[:3]
         lesions = case.labels > 0
         white = np.isin(case.tissues, TISSUES['white matter']) & case.mask
-        sure = ndimage.binary_erosion(white | lesions, FACES)
+        sure = inner_white(white, lesions)
         return lesion_pairs(lesions, sure, spacing, midsagittal(t1w, case.mask, spacing))
 
     def raw(self, kind: str) -> Raw:

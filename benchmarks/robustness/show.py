@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from drawing import drawn
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from robustness.cells import CELLS, PANELS, Cell
 from robustness.sites import FOLDERS, scores
 
@@ -168,8 +167,7 @@ def draw(found: Results, sites: Path, path: Path) -> None:
     """Draw PSNR against level, SVG and PNG."""
     panels = [name for name in PANELS if name != 'none']
     lines = -(-(len(panels) + 1) // ACROSS)
-    with mpl.rc_context({'font.size': 8, 'svg.fonttype': 'none', 'svg.hashsalt': 'demist'}):
-        figure = Figure((7.0, 1.9 * lines), layout='constrained')
+    with drawn(path, (7.0, 1.9 * lines), 'constrained') as figure:
         axes = figure.subplots(lines, ACROSS, sharey=True, squeeze=False).ravel()
         for name, ax in zip(panels, axes, strict=False):
             levels = [cell for cell in CELLS if cell.panel == name]
@@ -197,9 +195,6 @@ def draw(found: Results, sites: Path, path: Path) -> None:
         axes[0].legend(frameon=False)
         if known:
             axes[len(panels)].legend(frameon=False)
-        for ending in ('svg', 'png'):
-            date = {'Date': None} if ending == 'svg' else None
-            figure.savefig(path.with_suffix(f'.{ending}'), dpi=150, metadata=date)
 
 
 def ticks(ax: Axes, labels: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from robustness.demist import demist
+from launch import demist
 from robustness.phantoms import SESSION, write
 
 from demist_app.phantom.cohort import Cohort

@@ -1,7 +1,8 @@
 """Quality beside speed: ``PYTHONPATH=benchmarks python -m speed BUNDLE BIDS DEMIST FOLDER``.
 
 The stock recipe of MONAI (`speed.reference`) and demist with several samplers, on the same weights
-and the same brains: held-out phantoms that demist has prepared. Every arm runs in a process of its
+and the same brains: held-out phantoms that demist has prepared. With ``--student BUNDLE`` also the
+same model after stage 3. Every arm runs in a process of its
 own, all arms of a brain one after the other, so that ratios are of the same minutes. Writes
 ``FOLDER/speed.md`` and ``FOLDER/speed.svg``; started again, it makes what is missing.
 """
@@ -17,13 +18,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import brain_box, cases
-from speed.arms import ARMS, Stock
+from common import cases
+from speed.arms import ARMS, Ours, Stock
 from speed.pareto import draw_pareto
 from speed.quality import Brain
 
 from demist_app.evaluation.lesions import pair_scores
 from demist_app.evaluation.roc import auc
+from demist_app.imaging.conform import brain_box
+from demist_app.model.bundle import load_bundle
 from demist_app.training.linear import examples
 
 REFERENCE, COSTLIEST = 'stock-ddim-50', 'stock-ddpm-1000'
@@ -57,6 +60,12 @@ def brains(bids: Path, demist: Path, folder: Path, units: int) -> dict[str, Brai
         case = held_out[example.name]
         found[example.name] = Brain.of(case, box, example.mask, example.images[0])
     return found
+
+
+def student(name: str) -> bool:
+    """Tell whether an arm has the weights of stage 3."""
+    arm = ARMS[name]
+    return isinstance(arm, Ours) and arm.student
 
 
 def run(name: str, bundle: Path, example: Path, out: Path, extra: list[str]) -> None:
@@ -136,22 +145,33 @@ def main() -> None:
     parser.add_argument('bids', type=Path, help='held-out phantoms')
     parser.add_argument('demist', type=Path, help='demist’s output for them')
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--arms', nargs='+', default=list(ARMS), choices=ARMS)
+    parser.add_argument('--student', type=Path, help='bundle of the same model after stage 3')
+    parser.add_argument('--arms', nargs='+', choices=ARMS, help='default: all')
     parser.add_argument('--units', type=int, default=2)
     parser.add_argument('--draws', type=int, default=8, help='of ours, for the spread')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
+    if options.student:
+        preset = load_bundle(options.student).metadata.get('preset', {})
+        if not preset.get('training', {}).get('distill'):
+            parser.error(f'{options.student} has no stage 3')
+    elif 'student' in (options.arms or ()):
+        parser.error('the arm student needs --student BUNDLE')
     options.folder.mkdir(parents=True, exist_ok=True)
     found = brains(options.bids, options.demist, options.folder, options.units)
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.arms}
+    bundles = {name: options.student if student(name) else options.bundle for name in ARMS}
+    chosen = options.arms or [name for name, bundle in bundles.items() if bundle]
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     for unit, brain in found.items():
-        for name in options.arms:
-            out = options.folder / f'{unit}_{name}.out.npz'
-            draws = options.draws if not isinstance(ARMS[name], Stock) else 1
+        for name in chosen:
+            weights = load_bundle(bundles[name]).sha256[:12]
+            out = options.folder / f'{unit}_{name}_{weights}.out.npz'
+            once = isinstance(ARMS[name], Stock) or student(name)
+            draws = 1 if once else options.draws
             extra = ['--device', options.device, '--threads', str(options.threads)]
             example = options.folder / f'{unit}.npz'
-            run(name, options.bundle, example, out, [*extra, '--draws', str(draws)])
+            run(name, bundles[name], example, out, [*extra, '--draws', str(draws)])
             results[name].append(judged(out, brain))
     made = table(results)
     some = next(iter(results.values()))[0]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from demist_app.model.presets import BRIDGE
+
 
 @dataclass(frozen=True)
 class Stock:
@@ -33,23 +35,20 @@ class Ours:
     ----------
     title : str
     sampler : str
-        Empty for all that the bundle's preset says.
     steps : int
     strength : float
     edge : int, optional
+    student : bool
+        With the weights of stage 3.
     """
 
     title: str
-    sampler: str = ''
-    steps: int = 0
+    sampler: str
+    steps: int
     strength: float = 1.0
     edge: int | None = None
+    student: bool = False
     whole = True
-
-    @property
-    def own(self) -> bool:
-        """Whether sampling is that of the bundle's preset."""
-        return not self.sampler
 
 
 ARMS: dict[str, Stock | Ours] = {
@@ -64,6 +63,6 @@ ARMS: dict[str, Stock | Ours] = {
     'warm-2-windows': Ours('the same in fused windows of 96 mm', 'dpmpp_2m', 2, 0.25, 24),
     'warm-1': Ours('one step from z_c, 25 % noise', 'ddim', 1, 0.25),
     'warm-1-low': Ours('one step from z_c, 10 % noise', 'ddim', 1, 0.1),
-    'bundle': Ours("the bundle's own sampling"),
+    'student': Ours('distilled, one evaluation', BRIDGE, 1, 0.25, student=True),
 }
 """By the name on the command line."""

@@ -42,7 +42,7 @@ class _Windowed(DiffusionPredictor):
 
 def _ours(arm: Ours, bundle: Bundle, device: str, threads: int) -> Callable[..., Any]:
     predictor = _Windowed.from_bundle(bundle)
-    if not arm.own:
+    if not arm.student:  # which has been trained for its own sampling and no other
         predictor.preset = replace(
             predictor.preset,
             diffusion=replace(

@@ -2,15 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
+from drawing import drawn
 from speed.arms import ARMS, Stock
 
-LOOK = {
-    'font.family': 'sans-serif', 'font.size': 8, 'axes.titlesize': 8, 'axes.linewidth': 0.6,
-    'svg.fonttype': 'none', 'svg.hashsalt': 'speed', 'figure.dpi': 100,
-}  # fmt: skip
 PANELS = {'psnr_1': 'PSNR of one draw (dB)', 'ssim_1': 'SSIM of one draw'}
 OURS, STOCK, FRONT = '#d55e00', '#0072b2', '#b0b0b0'
 
@@ -36,8 +31,7 @@ def draw_pareto(made: pd.DataFrame, path: Path) -> None:
     path : Path
         Without suffix.
     """
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(8.6, 3.2), layout='constrained')
+    with drawn(path, (8.6, 3.2), 'constrained') as figure:
         for axes, (score, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
             shown = made.dropna(subset=score)
             on = shown.loc[front(shown, score)]
@@ -52,5 +46,3 @@ def draw_pareto(made: pd.DataFrame, path: Path) -> None:
             axes.set(xscale='log', xlabel='seconds per draw of one brain', ylabel=label)
             axes.margins(x=0.18, y=0.12)
             axes.spines[['top', 'right']].set_visible(False)
-        figure.savefig(path.with_suffix('.svg'), metadata={'Date': None})
-        figure.savefig(path.with_suffix('.png'), dpi=200)

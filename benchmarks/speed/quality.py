@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from speed.reference import OVERLAP, WINDOW
 
 from demist_app.evaluation.calibration import fit_scale
-from demist_app.evaluation.lesions import Pair, lesion_pairs, means, midsagittal
+from demist_app.evaluation.lesions import Pair, inner_white, lesion_pairs, means, midsagittal
 from demist_app.evaluation.metrics import score
 
 _FEWEST_DRAWS = 4  # for a spread
@@ -43,7 +43,7 @@ class Brain:
         if len(case.lesions):
             drawn = np.isin(case.labels, case.lesions)
             plane = midsagittal(t1w, case.mask, (1, 1, 1))
-            pairs = lesion_pairs(drawn, white, (1, 1, 1), plane)
+            pairs = lesion_pairs(drawn, inner_white(white, drawn), (1, 1, 1), plane)
         return cls(case, box, mask[box], pairs)
 
     def volume(self, values: NDArray[Any]) -> Map:

@@ -4,15 +4,14 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import nibabel as nb
 import numpy as np
 from common import Mask, load
+from drawing import drawn
 from lesions import BRIGHT, CONTRASTS, ORACLE
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from table1.gather import NOISE_FREE, Results, Unit, lesion_means, title_of
 
@@ -42,16 +41,6 @@ STYLES = {
 }
 FLAIR_STYLE = {'color': '#c8b400', 'linewidth': 1.2, 'linestyle': (0, (1, 1))}
 ORACLE_STYLE = {'color': 'black', 'linewidth': 1.4, 'zorder': 3}
-LOOK = {
-    'font.family': 'sans-serif', 'font.size': 8, 'axes.titlesize': 8, 'axes.linewidth': 0.6,
-    'svg.fonttype': 'none', 'svg.hashsalt': 'table1', 'figure.dpi': 100,
-}  # fmt: skip
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG and as PNG."""
-    figure.savefig(path.with_suffix('.svg'), metadata={'Date': None})
-    figure.savefig(path.with_suffix('.png'), dpi=200)
 
 
 def draw_roc(found: Results, path: Path) -> None:
@@ -59,8 +48,7 @@ def draw_roc(found: Results, path: Path) -> None:
     styles = {ORACLE: ORACLE_STYLE, BRIGHT: FLAIR_STYLE}
     styles |= {title_of(method): STYLES[method] for method in found.methods}
     tables = {title: lesion_means(found, title) for title in styles}
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(8.6, 2.6), layout='constrained')
+    with drawn(path, (8.6, 2.6), 'constrained') as figure:
         for axes, partner in zip(figure.subplots(1, 3, sharey=True), PARTNERS, strict=True):
             for title, style in styles.items():
                 labels, scores, _ = pair_scores(tables[title], partner, bright=title == BRIGHT)
@@ -75,7 +63,6 @@ def draw_roc(found: Results, path: Path) -> None:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc='outside right center', frameon=False, fontsize=7,
                       title='AUC, all NAWM', title_fontsize=7, handlelength=3)  # fmt: skip
-        save(figure, path)
 
 
 @dataclass(frozen=True)
@@ -160,8 +147,7 @@ def draw_examples(found: Results, path: Path) -> None:
     columns = -(-(4 + len(found.methods)) // lines)
     step = LABEL + TALL + GAP + WIDTH + GAP
     size = columns * (WIDTH + GAP) + GAP, len(shown) * (HEADING + lines * step) + FOOT
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=size)
+    with drawn(path, size) as figure:
 
         def place(left: float, top: float, width: float, height: float) -> Axes:
             x, y = size
@@ -198,4 +184,3 @@ def draw_examples(found: Results, path: Path) -> None:
             f'Squares: {ZOOM_MM:.0f} mm.'
         )
         figure.text(3.0 / size[0], 0.3 / size[1], note, va='center', fontsize=7)
-        save(figure, path)

@@ -1,9 +1,12 @@
 """The tables and figures of ``benchmarks/table1``, from made-up maps of phantoms."""
 
+import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import nibabel as nb
@@ -27,6 +30,33 @@ BLUR = {'mean': None, 'unet': 2.0, 'cwdm': 1.4, 'demist': 0.7}
 def made_up(fit, mask, sigma):
     psr = np.full_like(fit, 7.0) if sigma is None else ndimage.gaussian_filter(fit, sigma)
     return psr * mask
+
+
+def test_folds_are_trained_side_by_side_and_share_the_processors(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    main = importlib.import_module('table1.__main__')
+    asked, together = [], threading.Barrier(2, timeout=60)
+
+    def demist(*arguments, log=None):
+        words = [str(word) for word in arguments]
+        asked.append(words)
+        if '--fold' in words:
+            together.wait()
+        return int('--fold' in words and words[words.index('--fold') + 1] == '2')
+
+    monkeypatch.setattr(main, 'demist', demist)
+    monkeypatch.setattr(main.cohort, 'write', lambda *_: [])
+    monkeypatch.setattr(main.os, 'cpu_count', lambda: 6)
+    options = argparse.Namespace(participants=4, resolution=2.0, preset='tiny', jobs=2, folds=2,
+                                 methods=['mean', 'demist'], n_samples=2)  # fmt: skip
+    assert main.train(tmp_path, options, ['--random-seed', '3']) == 1
+    kinds = [words[2] for words in asked]
+    assert kinds == ['participant', 'group', 'group', 'group', 'group']
+    prepare, *folds, join = asked[1:]
+    assert '--prepare' in prepare
+    assert {words[words.index('--fold') + 1] for words in folds} == {'1', '2'}
+    assert all(words[words.index('--nprocs') + 1] == '3' for words in folds)
+    assert not {'--prepare', '--fold', '--nprocs'} & set(join)
 
 
 @pytest.fixture(scope='module')
