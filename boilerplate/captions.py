@@ -57,7 +57,7 @@ def spread(path: Path, draws: int, *, learned: bool) -> Figure:
     ----------
     path : Path
     draws : int
-        1 for a regression, whose SD is that of its residuals.
+        1 where the SD is not that over draws but that of errors.
     learned : bool
         Whether the SD over draws was scaled to errors on scans the model was not trained on.
     """

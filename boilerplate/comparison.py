@@ -6,18 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from boilerplate.slices import AXIAL, CORONAL, Array, Cut, Frame, Volume
+from boilerplate.slices import AXIAL, CORONAL, Cut, Frame, Volume
 from boilerplate.svg import (
     PSR_MAXIMUM,
     Block,
     Layer,
     Tile,
-    block,
+    colour_bar,
     coloured,
     compose,
-    gradient_id,
     nice_ticks,
-    stops,
 )
 
 DIFFERENCE = 6.0
@@ -50,21 +48,20 @@ def plot_comparison(measured: Path, synthetic: Path, mask: Path, out: Path) -> P
     bounds = inside.bounds(seen)
     frame = Frame.around(inside, bounds + np.array([-3.0, 3.0]))
     support = Volume(seen.astype(np.float32), inside.affine, mask)
-    change = ours.data - truth.data
-    shown: tuple[tuple[str, Array, float, str], ...] = (
-        ('measured', truth.data, PSR_MAXIMUM, _MAP),
-        ('synthetic', ours.data, PSR_MAXIMUM, _MAP),
-        ('difference', change + np.float32(DIFFERENCE), 2 * DIFFERENCE, _CHANGE),
-    )
+    change = ours.data - truth.data + np.float32(DIFFERENCE)
+    shown = [
+        (name, Volume(values * support.data, inside.affine, mask), top, colours)
+        for name, values, top, colours in (
+            ('measured', truth.data, PSR_MAXIMUM, _MAP),
+            ('synthetic', ours.data, PSR_MAXIMUM, _MAP),
+            ('difference', change, 2 * DIFFERENCE, _CHANGE),
+        )
+    ]
 
     def tiles(cut: Cut, axis: int) -> list[Tile]:
-        cover = frame.sample(support, cut)
-        alpha = np.clip(2 * cover - 0.5, 0, 1)
         drawn = []
-        for name, values, top, colours in shown:
-            weighted = Volume(values * support.data, inside.affine, mask)
-            # divided by the cover, so that zeros outside the brain do not darken its rim
-            found = frame.sample(weighted, cut) / np.maximum(cover, np.float32(1e-3))
+        for name, weighted, top, colours in shown:
+            found, alpha = frame.sample_inside(weighted, support, cut)
             layer = Layer('map', coloured(found, alpha, top, colours))
             named = replace(cut, label=f'{name}, {cut.label}')
             drawn.append(Tile(named, frame.size(axis), (layer,)))
@@ -99,19 +96,6 @@ def _joined(cuts: Sequence[list[Tile]]) -> list[Tile]:
 
 def _scale(ticks: Sequence[float], top: float, label: str, colours: str, out: Path) -> Block:
     """Draw a colour bar from the first tick to `top`."""
-    width, low = 380.0, ticks[0]
-    marks = [
-        (width * (tick - low) / (top - low), f'{tick:g}'.replace('-', '−'), 'middle')
-        for tick in ticks
-    ]
-    marks[0] = (0.0, marks[0][1], 'start')
-    marks[-1] = (width, marks[-1][1], 'end')
-    return block(
-        'colourbar.svg.j2',
-        width,
-        52.0,
-        id=gradient_id(out, colours),
-        label=label,
-        stops=stops(colours),
-        ticks=marks,
-    )
+    low = ticks[0]
+    marks = [((tick - low) / (top - low), f'{tick:g}'.replace('-', '−')) for tick in ticks]
+    return colour_bar(marks, label, colours, out)

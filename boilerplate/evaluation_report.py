@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from boilerplate.files import write_atomic
-from boilerplate.group_report import signed
 from boilerplate.plots import Curves, Differences
-from boilerplate.report import Headline, inlined, number, options
+from boilerplate.report import Headline, inlined, options
 from boilerplate.squares import Square
 from boilerplate.svg import ENVIRONMENT
 
@@ -255,8 +254,6 @@ def render_evaluation(report: EvaluationReport, out: Path) -> Path:
     """
     page = ENVIRONMENT.get_template('evaluation.html.j2').render(
         report=report,
-        number=number,
-        signed=signed,
         options=options,
         **inlined(scripts=_SCRIPTS, styles=_STYLES),
     )

@@ -18,14 +18,13 @@ from boilerplate.svg import (
     Layer,
     Tile,
     block,
+    colour_bar,
     coloured,
     compose,
-    gradient_id,
     grey,
     nice_ticks,
     round_up,
     step_of,
-    stops,
 )
 
 STAMP = 'SYNTHETIC · NOT MEASURED'
@@ -229,10 +228,7 @@ def plot_psr(
     wanted = _within(marked['lesion'], image) if marked else None
 
     def tile(cut: Cut, axis: int) -> Tile:
-        cover = frame.sample(support, cut)
-        # divided by the cover, so that zeros outside the brain do not darken its rim
-        shown = frame.sample(weighted, cut) / np.maximum(cover, np.float32(1e-3))
-        alpha = np.clip(2 * cover - 0.5, 0, 1)
+        shown, alpha = frame.sample_inside(weighted, support, cut)
         layer = Layer('map', coloured(shown, alpha, vmax, cmap))
         drawn = tuple((name, outlines(frame.sample(v, cut))) for name, v in marked.items())
         return Tile(cut, frame.size(axis), (layer,), drawn)
@@ -264,21 +260,11 @@ def _legend(*names: str) -> Block:
 
 
 def _colour_bar(vmax: float, label: str, cmap: str, out: Path, *, exceeded: bool) -> Block:
-    width = 380.0
     ticks = nice_ticks(vmax)
-    marks = [(width * tick / vmax, f'{tick:g}', 'middle') for tick in ticks]
-    marks[0] = (0.0, '0', 'start')
+    marks = [(tick / vmax, f'{tick:g}') for tick in ticks]
     if vmax - ticks[-1] < 0.5 * step_of(ticks):
-        marks[-1] = (width, f'≥ {vmax:g}' if exceeded else f'{vmax:g}', 'end')
-    return block(
-        'colourbar.svg.j2',
-        width,
-        52.0,
-        id=gradient_id(out, cmap),
-        label=label,
-        stops=stops(cmap),
-        ticks=marks,
-    )
+        marks[-1] = (1.0, f'≥ {vmax:g}' if exceeded else f'{vmax:g}')
+    return colour_bar(marks, label, cmap, out)
 
 
 def _within(mask: Volume, image: Volume) -> NDArray[np.bool_]:

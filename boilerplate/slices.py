@@ -149,6 +149,22 @@ class Frame:
         values = map_coordinates(volume.data, index, order=order, mode='constant', cval=0.0)
         return np.asarray(values, dtype=np.float32)
 
+    def sample_inside(self, weighted: Volume, support: Volume, cut: Cut) -> tuple[Array, Array]:
+        """Return the values of a map on `cut`, and how opaque they are.
+
+        Parameters
+        ----------
+        weighted : Volume
+            The map, zero outside `support`.
+        support : Volume
+            1 inside, 0 outside, on the same grid.
+        cut : Cut
+        """
+        cover = self.sample(support, cut)
+        # divided by the cover, so that zeros outside the brain do not darken its rim
+        values = self.sample(weighted, cut) / np.maximum(cover, np.float32(1e-3))
+        return np.asarray(values, np.float32), np.clip(2 * cover - 0.5, 0, 1)
+
 
 def outlines(mask: Array) -> str:
     """SVG path data, in millimetres, around what exceeds one half on a cut of a mask.

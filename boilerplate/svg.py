@@ -30,6 +30,7 @@ PSR_MAXIMUM = 16.0
 """Upper end of the PSR scale, percent: 95 of 100 voxels of a healthy brain lie below 15."""
 _NARROW_WIDTH = 400.0
 _GAP = 6.0
+_BAR = 380.0  # width of a colour bar
 _BLOCK_GAP = 18.0
 
 ENVIRONMENT = Environment(
@@ -192,6 +193,33 @@ def compose(
         style=style,
         tiles=tiles,
         blocks=placed,
+    )
+
+
+def colour_bar(ticks: Sequence[tuple[float, str]], label: str, colours: str, out: Path) -> Block:
+    """Draw a colour bar.
+
+    Parameters
+    ----------
+    ticks : sequence of (float, str)
+        How far along, 0 to 1, and what is written there; words at either end stay within the bar.
+    label : str
+        Quantity and unit, above it.
+    colours : str
+        matplotlib colour map.
+    out : Path
+        File of the figure.
+    """
+    anchors = {0.0: 'start', 1.0: 'end'}
+    marks = [(_BAR * share, text, anchors.get(share, 'middle')) for share, text in ticks]
+    return block(
+        'colourbar.svg.j2',
+        _BAR,
+        52.0,
+        id=gradient_id(out, colours),
+        label=label,
+        stops=stops(colours),
+        ticks=marks,
     )
 
 

@@ -36,7 +36,7 @@ class Processing:
     """What is computed from the scans; everything here changes the maps or their number."""
 
     model: str = 'small'
-    n_samples: int = 8
+    n_samples: int | None = None
     random_seed: int = 0
     device: str = 'auto'
     skull_strip: str = 'auto'
@@ -73,6 +73,8 @@ class Training:
         Name of a preset of the package, or a JSON file.
     streams : tuple of str
         Conditioning streams in use by ``demist``; empty for those of the preset.
+    distill : bool
+        Diffusion models of one backbone get a stage 3.
     backbone : Path or None
         Pretrained denoiser; None has one trained.
     n_splits : int
@@ -96,6 +98,7 @@ class Training:
 
     preset: str = 'small'
     streams: tuple[str, ...] = ()
+    distill: bool = False
     backbone: Path | None = None
     n_splits: int = 5
     fold: int | None = None

@@ -77,7 +77,7 @@ def _settings(options: argparse.Namespace, machine: Resources) -> Settings:
         ),
         processing=Processing(
             model=options.model or Processing.model,
-            n_samples=options.n_samples or Processing.n_samples,
+            n_samples=options.n_samples,
             random_seed=Processing.random_seed
             if options.random_seed is None
             else options.random_seed,
@@ -131,6 +131,7 @@ def _training(options: argparse.Namespace) -> Training:
         preset=options.preset or Training.preset,
         methods=_methods(options.method),
         streams=options.streams or (),
+        distill=options.distill,
         backbone=options.backbone,
         n_splits=options.n_splits or Training.n_splits,
         fold=options.fold,
@@ -273,6 +274,7 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
         'preset': training.preset,
         'method': training.methods,
         'streams': training.streams,
+        'distill': training.distill,
         'backbone': training.backbone,
         'n_splits': training.n_splits,
         'resume': training.resume,

@@ -110,7 +110,8 @@ def choose_preset(training: Training) -> Preset:
         If there is no such preset or stream.
     """
     preset = load_preset(training.preset)
-    return preset.with_streams(training.streams) if training.streams else preset
+    preset = preset.with_streams(training.streams) if training.streams else preset
+    return preset.distilled() if training.distill else preset
 
 
 def _pair(

@@ -84,7 +84,8 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         '--n-samples', type=_positive, metavar='N',
-        help='draws averaged into the map by models that sample (default: 8)',
+        help='draws averaged into the map by models that sample (default: 8; '
+        'after --distill there is one map and nothing to draw)',
     )  # fmt: skip
     group.add_argument(
         '--random-seed', type=int, metavar='N', help='seed of everything random (default: 0)'
@@ -125,6 +126,11 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         '--streams', type=_names, metavar='A,B',
         help='conditioning of the method demist, of semantic, spatial and adaptive (default: as in '
         'the preset)',
+    )  # fmt: skip
+    group.add_argument(
+        '--distill', action='store_true',
+        help='train a third stage, after which latent diffusion models need one evaluation of '
+        'the denoiser for a map instead of many',
     )  # fmt: skip
     group.add_argument(
         '--backbone', type=_existing, metavar='PATH',

@@ -29,7 +29,8 @@ def describe_training(cohort: Cohort) -> str:
     facts = {
         'methods': ', '.join(training.methods),
         'models': f'{models}{with_final}, to {settings.inputs.out_dir / "models"}',
-        'preset': f'{preset.name}, streams {", ".join(preset.streams.active) or "none"}',
+        'preset': f'{preset.name}, streams {", ".join(preset.streams.active) or "none"}'
+        + (', distilled' if preset.training.distill else ''),
         'updates': f'up to {updates:,} for each latent diffusion model',
         'backbone': str(training.backbone or 'none given: stage 1c trains one for each model'),
         'checkpoints': f'{settings.execution.work_dir / "demist_group"}; '
@@ -52,6 +53,7 @@ def _updates(training: TrainingPreset, *, pretrained: bool) -> int:
         training.alignment,
         training.conditional,
         *([] if pretrained else [training.backbone]),
+        *([training.distillation] if training.distill else []),
     ]
     return sum(stage.updates for stage in stages)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import minimize
 
-from demist_app.imaging.tissue import FACES, WM
+from demist_app.imaging.tissue import FACES
 
 SMALLEST_MM3 = 27.0
 """Volume of the smallest lesion that counts."""
@@ -90,17 +90,15 @@ def separate(lesions: Mask, voxel_mm3: float = 1.0) -> tuple[NDArray[np.int32], 
     return labels, 1 + np.flatnonzero(sizes * voxel_mm3 >= SMALLEST_MM3)
 
 
-def inner_white(labels: NDArray[np.uint8], lesions: Mask) -> Mask:
+def inner_white(white: Mask, lesions: Mask) -> Mask:
     """Return white matter all of whose neighbours are white matter or lesions.
 
     Parameters
     ----------
-    labels : ndarray, shape (X, Y, Z)
-        As `demist_app.imaging.tissue.segment` gives them.
-    lesions : ndarray of bool, shape (X, Y, Z)
+    white, lesions : ndarray of bool, shape (X, Y, Z)
     """
-    white: Mask = ndimage.binary_erosion((labels == WM) | lesions, FACES)
-    return white
+    inner: Mask = ndimage.binary_erosion(white | lesions, FACES)
+    return inner
 
 
 def midsagittal(t1w: NDArray[np.float32], mask: Mask, spacing: Sequence[float]) -> Plane:

@@ -28,6 +28,8 @@ INTERPOLATORS: dict[Interpolation, int] = {
     'nearest': sitk.sitkNearestNeighbor,
     'label': sitk.sitkLabelLinear,
 }
+SAME_VOXEL = 1e-3
+"""Distance, in voxels, up to which a place is that of the nearest voxel."""
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -91,6 +93,27 @@ def brain_grid(
     )
 
 
+def brain_box(
+    mask: npt.NDArray[np.bool_], margin: int = 4, multiple: int = 16
+) -> tuple[slice, ...]:
+    """Return the part of a grid that holds the brain, as wide as `brain_grid` if there is room.
+
+    Parameters
+    ----------
+    mask
+        Brain, (X, Y, Z).
+    margin, multiple
+        Voxels; see `brain_grid`.
+    """
+    box = []
+    for found, length in zip(np.nonzero(mask), mask.shape, strict=True):
+        low, high = int(found.min()), int(found.max()) + 1
+        wide = min(-(-(high - low + 2 * margin) // multiple) * multiple, length)
+        start = min(max((low + high - wide) // 2, 0), length - wide)
+        box.append(slice(start, start + wide))
+    return tuple(box)
+
+
 def whole_grid(image: Nifti1Image, spacing: float) -> Grid:
     """Lay an isotropic grid along the world axes around all of an image."""
     last = np.array(image.shape) - 1
@@ -128,7 +151,8 @@ def resample(
 
     Along axes where the grid is coarser than the image, the image is first smoothed by the
     Gaussian that turns its voxel's width into the grid's [1]_, so nothing aliases. Values made by
-    interpolation stay within the image's own range; outside the image they are 0.
+    interpolation stay within the image's own range; outside the image they are 0. Where the grid's
+    voxels are voxels of the image, they are taken as they are.
 
     Parameters
     ----------
@@ -159,6 +183,10 @@ def resample(
     data = np.asarray(image.dataobj)
     whole = np.issubdtype(data.dtype, np.integer) and interpolation in ('nearest', 'label')
     data = data.astype(np.uint8 if whole else np.float32)
+    if not isinstance(transform, Nifti1Image):
+        same = rearranged(Nifti1Image(data, image.affine), grid, transform)
+        if same is not None:
+            return same
     smooth = data
     if interpolation in ('linear', 'bspline'):
         matrix = transform if isinstance(transform, np.ndarray) else np.eye(4)
@@ -179,6 +207,36 @@ def resample(
     if interpolation == 'bspline':
         result = np.clip(result, min(data.min(), 0), max(data.max(), 0))
     return Nifti1Image(result, grid.affine)
+
+
+def rearranged(
+    image: Nifti1Image, grid: Grid, transform: Matrix | None = None
+) -> Nifti1Image | None:
+    """Cut, turn and flip an image onto a grid of its own voxels; None if the grid has others.
+
+    Parameters
+    ----------
+    image, grid
+        See `resample`.
+    transform
+        From the grid's world to the image's.
+    """
+    to_index = np.linalg.inv(image.affine) @ (np.eye(4) if transform is None else transform)
+    to_index = to_index @ grid.affine
+    data, shape, whole = np.asarray(image.dataobj), grid.shape, np.round(to_index)
+    turn, first = np.abs(whole[:3, :3]), whole[:3, 3]
+    error = np.abs(to_index - whole)[:3] @ [*shape, 1]  # grows with the distance from the origin
+    if (turn.sum(axis=0) != 1).any() or (turn.sum(axis=1) != 1).any() or error.max() > SAME_VOXEL:
+        return None
+    axes, source, target = turn.argmax(axis=0), [], []
+    for along, (axis, length) in enumerate(zip(axes, shape, strict=True)):
+        index = (first[axis] + whole[axis, along] * np.arange(length)).astype(int)
+        inside = (index >= 0) & (index < data.shape[axis])
+        source.append(index[inside])
+        target.append(np.flatnonzero(inside))
+    moved = np.zeros(shape, data.dtype)
+    moved[np.ix_(*target)] = data.transpose(axes)[np.ix_(*source)]
+    return Nifti1Image(moved, grid.affine)
 
 
 def _between_indices(

@@ -284,7 +284,7 @@ class Conform(SimpleInterface):
     def _run_interface(self, runtime):
         from nipype.interfaces.base import isdefined
 
-        from demist_app.imaging.conform import Grid, brain_grid, resample
+        from demist_app.imaging.conform import Grid, brain_grid, rearranged, resample
         from demist_app.imaging.normalise import normalise
         from demist_app.imaging.transforms import read_itk
         from demist_app.imaging.volumes import load_volume, save_volume
@@ -297,12 +297,18 @@ class Conform(SimpleInterface):
         mask = resample(native_mask, grid, interpolation='label')
         brain = np.asarray(mask.dataobj) > 0
         save_volume(brain.astype(np.uint8), grid.affine, cwd / 'mask.nii')
-        for name, image, matrix in (('t1w', t1w, None), ('flair', flair, flair_to_t1w)):
-            resampled = resample(image, grid, matrix, 'bspline')
+        native = resample(flair, Grid.of(t1w), flair_to_t1w, 'bspline')
+        # a T1w of 1 mm has the voxels of the grid
+        flair_on_grid = rearranged(native, grid)
+        if flair_on_grid is None:
+            flair_on_grid = resample(flair, grid, flair_to_t1w, 'bspline')
+        for name, resampled in (
+            ('t1w', resample(t1w, grid, interpolation='bspline')),
+            ('flair', flair_on_grid),
+        ):
             data, _ = normalise(resampled.get_fdata(dtype=np.float32), brain)
             save_volume(data, grid.affine, cwd / f'{name}.nii')
             self._results[name] = str(cwd / f'{name}.nii')
-        native = resample(flair, Grid.of(t1w), flair_to_t1w, 'bspline')
         save_volume(native.get_fdata(dtype=np.float32), native.affine, cwd / 'flair_in_t1w.nii')
         if isdefined(self.inputs.lesions):
             matrix = flair_to_t1w if self.inputs.lesion_space == 'FLAIR' else None

@@ -38,6 +38,7 @@ class FindLesionPairs(SimpleInterface):
 
     def _run_interface(self, runtime):
         from demist_app.evaluation.lesions import inner_white, lesion_pairs, midsagittal
+        from demist_app.imaging.tissue import WM
 
         t1w = nb.load(self.inputs.t1w)
         brain, measured, lesions = (
@@ -47,7 +48,7 @@ class FindLesionPairs(SimpleInterface):
         spacing = t1w.header.get_zooms()[:3]
         pairs = lesion_pairs(
             lesions & measured,
-            inner_white(np.asarray(nb.load(self.inputs.tissue).dataobj), lesions) & measured,
+            inner_white(np.asarray(nb.load(self.inputs.tissue).dataobj) == WM, lesions) & measured,
             spacing,
             midsagittal(t1w.get_fdata(dtype=np.float32), brain, spacing),
         )

@@ -15,6 +15,8 @@ from nipype.interfaces.base import (
 NOT_MEASURED = 'This map is synthetic, not measured.'
 SD_FACTOR = 'Learned factor on the SD'
 """Fact of a unit, in its summary; absent where no factor was learned."""
+SD_OF_ERRORS = 'Standard deviation', 'of errors on scans kept from training'
+"""Fact of a unit, and its value, where the SD is not that over draws."""
 
 
 class AnatMetadataInputSpec(BaseInterfaceInputSpec):
@@ -165,6 +167,7 @@ class Summarise(SimpleInterface):
 
     def _run_interface(self, runtime):
         from bids_layout.dataset import write_whole
+        from demist_app.model.presets import BRIDGE
 
         inputs = self.inputs
         facts = {
@@ -181,19 +184,21 @@ class Summarise(SimpleInterface):
             found = inputs.synthesis_facts
             if found['Draws'] > 1:
                 facts['Draws'] = str(found['Draws'])
-                if found.get('SDCalibrated'):
-                    facts[SD_FACTOR] = f'{found["SDScale"]:.2f}'
+            if found.get('SDCalibrated'):
+                of_draws = 'SDScale' in found
+                name, value = (SD_FACTOR, f'{found["SDScale"]:.2f}') if of_draws else SD_OF_ERRORS
+                facts[name] = value
             if 'OutlierScore' in found:
                 facts['Unlike the training scans'] = (
                     f'{found["OutlierScore"]:.1f}, alarm above {found["OutlierThreshold"]:.1f} '
                     f'(false alarms: {100 * found["OutlierFalseAlarmRate"]:.1f} %)'
                 )
             if 'Window' in found:
-                facts['Sampling'] = (
-                    f'{found["Sampler"]}, {found["SamplingSteps"]} steps from '
-                    f'{found["SamplingStrength"]:.0%} noise, {found["Window"]}, '
-                    f'on {found["Device"]}'
-                )
+                how = f'{found["Sampler"]}, {found["SamplingSteps"]} steps from '
+                how += f'{found["SamplingStrength"]:.0%} noise'
+                if found['Sampler'] == BRIDGE:
+                    how = f'evaluations of the denoiser: {found["SamplingSteps"]}, without noise'
+                facts['Sampling'] = f'{how}, {found["Window"]}, on {found["Device"]}'
         warnings = [
             text
             for group in (

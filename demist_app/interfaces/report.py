@@ -19,7 +19,7 @@ from bids_layout.pairing import Unit
 from boilerplate import captions
 from boilerplate.report import Figure, Headline, NodeError, Region, UnitReport, render
 from demist_app import __version__
-from demist_app.interfaces.metadata import SD_FACTOR
+from demist_app.interfaces.metadata import SD_FACTOR, SD_OF_ERRORS
 
 FIGURES: dict[str, dict[str, Any]] = {
     'mask': {'desc': 'brain', 'suffix': 'T1w'},
@@ -96,12 +96,14 @@ def write_unit_report(
 def _figures(
     out_dir: Path, unit: Unit, facts: dict[str, str], *, lesions: bool
 ) -> tuple[Figure, ...]:
+    of_errors = SD_OF_ERRORS[0] in facts
+    draws = 1 if of_errors else int(facts.get('Draws', 1))
     paths = {key: figure_path(out_dir, unit, **names) for key, names in FIGURES.items()}
     captioned = {
         'mask': captions.brain_mask(paths['mask'], lesions=lesions),
         'alignment': captions.alignment(paths['alignment']),
         'mean': captions.psr(paths['mean'], lesions=lesions),
-        'sd': captions.spread(paths['sd'], int(facts.get('Draws', 1)), learned=SD_FACTOR in facts),
+        'sd': captions.spread(paths['sd'], draws, learned=SD_FACTOR in facts),
         'distribution': captions.distribution(paths['distribution']),
     }
     figures = [figure for key, figure in captioned.items() if paths[key].exists()]

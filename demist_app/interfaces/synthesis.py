@@ -82,7 +82,10 @@ class Synthesise(SimpleInterface):
         facts, warnings = dict(prediction.facts), list(prediction.warnings)
         distances = distance(images, mask, bundle.metadata['intensity_reference'])
         if known := bundle.metadata.get('outliers'):
-            verdict = judge(signature(images, mask), known)
+            seen = signature(images, mask)
+            if prediction.latent is not None:
+                seen['latent'] = prediction.latent
+            verdict = judge(seen, known)
             facts |= verdict.facts()
             if verdict.alarm:
                 warnings.append(verdict.warning())

@@ -99,6 +99,26 @@ def add_noise(schedule: Schedule, clean: Tensor, noise: Tensor, t: Tensor) -> Te
     return signal * clean + sigma * noise
 
 
+def bridge_noise(schedule: Schedule, clean: Tensor, estimate: Tensor, start: int) -> Tensor:
+    """Return the noise by which a diffusion of the clean latent ends at an estimate of it.
+
+    ε' = (ẑ - z_y) √ᾱ_s / √(1 - ᾱ_s): with it `add_noise` gives, at the step s, √ᾱ_s ẑ and no noise,
+    and on the way there what lies between both (inversion by direct iteration: Delbracio and
+    Milanfar, TMLR 2023). Samplers that start from √ᾱ_s ẑ so find the states that the network was
+    trained on.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    clean, estimate : Tensor, shape (B, L, x, y, z)
+        z_y and ẑ.
+    start : int
+        s.
+    """
+    signal, sigma = _amplitudes(schedule.at(start), clean)
+    return (estimate - clean) * signal / sigma
+
+
 def target(clean: Tensor, noise: Tensor, alpha_bar: Tensor | float, kind: str) -> Tensor:
     """Return what the network has to predict from √ᾱ clean + √(1 - ᾱ) noise.
 

@@ -1,10 +1,11 @@
 """Telling scans unlike all training scans, at a stated rate of false alarms.
 
-For every group of features of `demist_app.model.signature` a unit has a distance from the training
-units: Mahalanobis, with a shrunken covariance, since they may be fewer than features. Logarithms of
-distances are put on one scale, on which of the training units, each judged without its participant,
-half lie below 0 and a tenth above 1; the largest is the unit's score, and its group names what is
-unusual. One more score compares the distances with those of the same scans exchanged.
+For every group of features of `demist_app.model.signature`, and for z_c where a model has one, a
+unit has a distance from the training units: Mahalanobis, with a shrunken covariance, since they may
+be fewer than features. Logarithms of distances are put on one scale, on which of the training
+units, each judged without its participant, half lie below 0 and a tenth above 1; the largest is the
+unit's score, and its group names what is unusual. One more score compares the distances with those
+of the same scans exchanged.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ WORDS = {
     'FLAIR shading': 'the FLAIR is brighter on one side',
     'contrast': 'how the intensities of T1w and FLAIR go together',
     'edges': 'the edges of T1w and FLAIR are not in the same places',
+    'latent': 'what the model itself makes of both scans',
     'exchange': 'T1w and FLAIR look as if they were exchanged',
 }
 """What is unusual, by group."""

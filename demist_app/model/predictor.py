@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from demist_app.model.boosting import Trees, features
 from demist_app.model.bundle import Bundle, BundleError
 from demist_app.model.linear import LinearPredictor
+from demist_app.model.presets import BRIDGE
 from demist_app.model.residuals import PSR_MAX, residual_sd
+
+DRAWS = 8
+"""Whose mean a map is, where a model can give many and nothing else is wished."""
 
 Image = NDArray[np.float32]
 
@@ -31,12 +35,16 @@ class Prediction:
         ``Draws``, the number of maps the mean was taken over (1 for models without sampling).
     warnings : list of str
         What did not go as planned, in sentences.
+    latent : ndarray, shape (2 L,), or None
+        Mean and log SD of every channel of z_c inside the brain; None for models without a latent,
+        and for those whose latent depends on the windows it is made in.
     """
 
     mean: Image
     sd: Image | None
     facts: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    latent: NDArray[np.float64] | None = None
 
 
 class Predictor(Protocol):
@@ -141,16 +149,41 @@ def load_predictor(bundle: Bundle) -> Predictor:
     )
 
 
-def sampling(bundle: Bundle) -> Mapping[str, Any] | None:
+def sampling(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return how a model samples, as `demist_app.model.presets.DiffusionPreset`; None: it does not.
 
     Parameters
     ----------
-    bundle : Bundle
+    metadata : mapping
+        Of its bundle.
     """
-    settings = bundle.metadata.get('settings', bundle.metadata.get('preset', {}))
+    settings = metadata.get('settings', metadata.get('preset', {}))
     found: Mapping[str, Any] | None = settings.get('diffusion')
     return found
+
+
+def draws_of(metadata: Mapping[str, Any], wanted: int | None = None) -> int:
+    """Return of how many draws a model's map is the mean; 1 if it can give but one map.
+
+    Parameters
+    ----------
+    metadata : mapping
+        Of its bundle.
+    wanted : int, optional
+        By the user; by default `DRAWS`.
+    """
+    diffusion = sampling(metadata)
+    if diffusion is None:
+        return 1
+    if diffusion['sampler'] == BRIDGE:
+        return 1
+    return wanted or DRAWS
+
+
+def states_sd(metadata: Mapping[str, Any], draws: int) -> bool:
+    """Tell whether a model states an SD for the mean of so many draws."""
+    tabled = 'residual_sd' in metadata.get('uncertainty', {})
+    return draws > 1 or tabled or sampling(metadata) is None
 
 
 def wants_gpu(bundle: Bundle) -> bool:

@@ -9,9 +9,11 @@ from demist_app.model.settings_file import PresetError as PresetError
 from demist_app.model.settings_file import build, read_settings
 
 STREAMS = ('semantic', 'spatial', 'adaptive')
+BRIDGE = 'bridge'
+"""Sampler of models with a stage 3: it starts from z_c without noise, so that there is one map."""
 CHOICES = {
     'prediction': ('epsilon', 'x0', 'v'),
-    'sampler': ('ddpm', 'ddim', 'dpmpp_2m'),
+    'sampler': ('ddpm', 'ddim', 'dpmpp_2m', BRIDGE),
 }
 
 
@@ -95,7 +97,7 @@ class DiffusionPreset:
     steps : int
         T.
     beta_start, beta_end : float
-    sampler : {'ddpm', 'ddim', 'dpmpp_2m'}
+    sampler : {'ddpm', 'ddim', 'dpmpp_2m', 'bridge'}
     sampling_steps : int
         Evaluations of the denoiser per draw.
     strength : float
@@ -186,6 +188,11 @@ class TrainingPreset:
     ----------
     psr_autoencoder, cond_autoencoder, alignment, backbone, conditional : StagePreset
         Stages 1a (twice), 1b, 1c and 2.
+    distillation : StagePreset
+        Stage 3, where there is one.
+    distilled_steps : int
+    distilled_strength : float
+        What takes the place of ``sampling_steps`` and ``strength`` after it.
     adversarial_start : int
         Update of stage 1a at which the discriminator joins.
     lora_learning_rate : float
@@ -200,6 +207,8 @@ class TrainingPreset:
         Augmented versions of each brain whose latents stages 1c and 2 are trained on.
     finetune : bool
         Stage 2 trains the backbone as well, as it does the streams; else it stays frozen.
+    distill : bool
+        There is a stage 3.
     """
 
     psr_autoencoder: StagePreset
@@ -207,6 +216,9 @@ class TrainingPreset:
     alignment: StagePreset
     backbone: StagePreset
     conditional: StagePreset
+    distillation: StagePreset = StagePreset(updates=2000, learning_rate=1e-4, batch=2, patch=80)
+    distilled_steps: int = 1
+    distilled_strength: float = 0.25
     adversarial_start: int = 1000
     lora_learning_rate: float = 1e-4
     ema: float = 0.999
@@ -214,6 +226,7 @@ class TrainingPreset:
     patience: int = 10
     latent_versions: int = 4
     finetune: bool = False
+    distill: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,6 +269,11 @@ class Preset:
                 f'preset {self.name}: strength must be at most 1 and leave room for '
                 f'{diffusion.sampling_steps} sampling steps, not {diffusion.strength:g}'
             )
+        if self.training.distill != (diffusion.sampler == BRIDGE):
+            raise PresetError(
+                f'preset {self.name}: the sampler {BRIDGE!r} is for models with a stage 3, and no '
+                'other is: leave both to --distill'
+            )
         if self.streams.token_channels % 6:
             raise PresetError(
                 f'preset {self.name}: token_channels must be a multiple of 6 '
@@ -279,6 +297,16 @@ class Preset:
         """
         ordered = sorted(streams, key=(*STREAMS, *streams).index)
         return replace(self, streams=replace(self.streams, active=tuple(ordered)))
+
+    def distilled(self) -> 'Preset':
+        """Return this preset with stage 3, and the sampling that it is for."""
+        diffusion = replace(
+            self.diffusion,
+            sampler=BRIDGE,
+            sampling_steps=self.training.distilled_steps,
+            strength=self.training.distilled_strength,
+        )
+        return replace(self, diffusion=diffusion, training=replace(self.training, distill=True))
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `Preset.from_dict` takes."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from demist_app.model.diffusion import Denoised, Schedule, noise_like
+from demist_app.model.presets import BRIDGE
 
 Denoise = Callable[[Tensor, int], Denoised]
 """Takes a noisy latent and its step t."""
@@ -132,7 +133,7 @@ def dpmpp_2m(
     return noisy
 
 
-SAMPLERS: dict[str, Sampler] = {'ddpm': ddpm, 'ddim': ddim, 'dpmpp_2m': dpmpp_2m}
+SAMPLERS: dict[str, Sampler] = {'ddpm': ddpm, 'ddim': ddim, 'dpmpp_2m': dpmpp_2m, BRIDGE: ddim}
 """By the name a preset gives."""
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import lcm
 from typing import Any, Self
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from demist_app.model.bundle import Bundle, understood
 from demist_app.model.demist import Demist, bfloat16_pays
@@ -23,7 +25,7 @@ from demist_app.model.diffusion import (
 )
 from demist_app.model.memory import ShortOfMemoryError, free_bytes, named, noting_shortage
 from demist_app.model.predictor import Image, Prediction
-from demist_app.model.presets import Preset
+from demist_app.model.presets import BRIDGE, Preset
 from demist_app.model.samplers import SAMPLERS
 from demist_app.model.spread import Spread
 from demist_app.model.windows import (
@@ -39,6 +41,8 @@ from demist_app.model.windows import (
 LOGGER = logging.getLogger('demist')
 OVERLAP = 0.5
 """Least share of a window's edge that its neighbour covers too."""
+_MOSTLY = 0.5  # share of a latent voxel that lies in the brain
+_FAINT = 1e-6
 _SPARE = 0.9  # share of the free memory that windows are planned for
 
 
@@ -135,7 +139,7 @@ class DiffusionPredictor:
         while True:
             sizes = {part: shapes[0] for part, shapes in choices.items()}
             try:
-                spread = self._draw(device, brain, sizes, order)
+                spread, latent = self._draw(device, brain, sizes, order)
                 break
             except ShortOfMemoryError as error:
                 part, smaller = error.part, choices[error.part][1:]
@@ -159,21 +163,61 @@ class DiffusionPredictor:
                 'Precision': 'bfloat16, latents float32' if bfloat16_pays(device) else 'float32',
             },
             warnings=warnings,
+            latent=latent,
         )
+
+    def describe(
+        self, images: Image, mask: NDArray[np.bool_], *, device: str = 'cpu', threads: int = 1
+    ) -> NDArray[np.float64] | None:
+        """Return ``latent`` of a `Prediction` without making one.
+
+        Raises
+        ------
+        ShortOfMemoryError
+            If the memory does not suffice for the smallest windows on the CPU.
+        """
+        brain, before = _Brain(images, mask, self.preset), torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            if device != 'cpu':
+                with suppress(ShortOfMemoryError):
+                    return self._describe(torch.device(device), brain)
+            return self._describe(torch.device('cpu'), brain)
+        finally:
+            torch.set_num_threads(before)
+
+    @torch.inference_mode()
+    def _describe(self, device: torch.device, brain: '_Brain') -> NDArray[np.float64] | None:
+        with noting_shortage('the networks', device):
+            self.model.to(device)
+            free = _SPARE * free_bytes(device, None)
+            *larger, smallest = self._choices(brain.latent_shape, free)['encoding']
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
+            for size in larger:
+                with suppress(ShortOfMemoryError):
+                    return brain.describe(self._encode(device, brain, size))
+            return brain.describe(self._encode(device, brain, smallest))
+
+    def _encode(self, device: torch.device, brain: '_Brain', size: Shape) -> Tensor:
+        """Return z_c, (1, L, x, y, z)."""
+        factor = self.preset.autoencoder.factor
+
+        def encode(window: Window) -> Tensor:
+            return self.model.encode_cond(_wide(brain.images[window.index(factor)].to(device)))
+
+        with noting_shortage('encoding', device):
+            return fuse(encode, brain.latent_shape, size, OVERLAP)
 
     @torch.inference_mode()
     def _draw(
         self, device: torch.device, brain: '_Brain', sizes: dict[str, Shape], order: _Order
-    ) -> Spread:
-        """Return the mean and SD over draws, per voxel of the brain."""
+    ) -> tuple[Spread, NDArray[np.float64] | None]:
+        """Return mean and SD over draws, per voxel of the brain, and what z_c is like."""
         model, diffusion, shape = self.model, self.preset.diffusion, brain.latent_shape
         factor = self.preset.autoencoder.factor
         schedule = scaled_linear(diffusion.steps, diffusion.beta_start, diffusion.beta_end)
         levels = round(diffusion.strength * diffusion.steps)
         pairs = time_pairs(levels, diffusion.sampling_steps)
-
-        def encode(window: Window) -> Tensor:
-            return model.encode_cond(_wide(brain.images[window.index(factor)].to(device)))
 
         def decode(window: Window) -> Tensor:
             return model.decode(_wide(latent[window.index()]))
@@ -191,8 +235,7 @@ class DiffusionPredictor:
 
         spread = Spread(self.uncertainty)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
-            with noting_shortage('encoding', device):
-                z_c = fuse(encode, shape, sizes['encoding'], OVERLAP)
+            z_c = self._encode(device, brain, sizes['encoding'])
             with noting_shortage('denoising', device):
                 conditioning = {
                     window: model.denoiser.condition(
@@ -201,16 +244,17 @@ class DiffusionPredictor:
                     for window in windows(shape, sizes['denoising'], OVERLAP)
                 }
             estimate = model.estimate(z_c)
-            for draw in range(order.n_samples):
+            bridge = diffusion.sampler == BRIDGE
+            for draw in range(1 if bridge else order.n_samples):
                 generator = _generator(order.seed, draw)
-                noisy = noise_like(z_c, generator)
-                if levels < diffusion.steps:
+                noisy = torch.zeros_like(z_c) if bridge else noise_like(z_c, generator)
+                if levels < diffusion.steps or bridge:
                     noisy = add_noise(schedule, estimate, noisy, torch.tensor([levels - 1]))
                 latent = SAMPLERS[diffusion.sampler](denoise, noisy, pairs, schedule, generator)
                 with noting_shortage('decoding', device):
                     shares = fuse(decode, shape, sizes['decoding'], OVERLAP, factor)
                     spread.add(self.preset.psr_scale * brain.values(shares.clamp(0, 1)))
-        return spread
+        return spread, brain.describe(z_c)
 
     def _choices(self, shape: Shape, free: float) -> dict[str, tuple[Shape, ...]]:
         """Return for each part of the work the windows that fit, in the order of trial."""
@@ -244,6 +288,7 @@ class _Brain:
 
     def __init__(self, images: Image, mask: NDArray[np.bool_], preset: Preset) -> None:
         self.factor = preset.autoencoder.factor
+        self.windows_matter = preset.autoencoder.norm_groups > 0  # their statistics are of a window
         downsampling = int(2 ** (len(preset.denoiser.channels) - 1))
         multiple = self.factor * lcm(downsampling, preset.streams.token_pool)
         pads = [(-n % multiple // 2, (-n % multiple + 1) // 2) for n in mask.shape]
@@ -258,6 +303,16 @@ class _Brain:
         """Return where a window begins, (1, 3), mm from the centre of the grid."""
         corner = torch.tensor(window.start) - torch.tensor(self.latent_shape) / 2
         return self.factor * corner[None]
+
+    def describe(self, latent: Tensor) -> NDArray[np.float64] | None:
+        """Return ``latent`` of a `Prediction` from z_c, (1, L, x, y, z)."""
+        if self.windows_matter:
+            return None
+        shares = torch.zeros(self.images.shape[2:])
+        shares[self._box] = torch.from_numpy(np.ascontiguousarray(self.mask, np.float32))
+        inside = avg_pool3d(shares[None], self.factor)[0] > _MOSTLY
+        values = latent[0].float().cpu()[:, inside].numpy().astype(float)
+        return np.concatenate([values.mean(axis=1), np.log(values.std(axis=1) + _FAINT)])
 
     def values(self, padded: Tensor) -> NDArray[np.float64]:
         """Return the voxels of the brain from a padded volume, (1, 1, X, Y, Z)."""

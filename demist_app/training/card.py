@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from demist_app.model.presets import Preset
+from demist_app.model.presets import BRIDGE, Preset
 
 _STREAMS = {
     'semantic': 'cross-attention to tokens of their latent',
@@ -16,6 +16,7 @@ _STAGES = {
     '1b-align': 'alignment of their latents',
     '1c-backbone': 'unconditional denoiser',
     '2-conditional': 'conditioning streams',
+    '3-distilled': 'the same, for few evaluations',
 }
 _UNITS = {'PSNR': ' (dB)', 'MAE': ' (percentage points)'}
 
@@ -44,11 +45,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         latent=preset['autoencoder']['latent_channels'],
         prediction=diffusion['prediction'],
         steps=diffusion['steps'],
-        sampler=diffusion['sampler'],
-        sampling_steps=diffusion['sampling_steps'],
-        start='from noise alone'
-        if diffusion['strength'] == 1
-        else f'from the latent of both images, noised to {diffusion["strength"]:.0%} of the steps',
+        sampling=_sampling(diffusion),
         data=metadata['training_data'],
         held_out=len(metadata['validation_units']),
         kind='Fine-tuned' if preset['training']['finetune'] else 'Frozen',
@@ -64,6 +61,21 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         spread=spread_text(metadata),
         alarm=alarm_text(metadata),
     )
+
+
+def _sampling(diffusion: Mapping[str, Any]) -> str:
+    sampler, steps = diffusion['sampler'], diffusion['sampling_steps']
+    if sampler == BRIDGE:
+        return (
+            f'distilled: the map takes {steps} evaluation(s) of the denoiser, without noise, from '
+            'the latent of both images'
+        )
+    start = 'from noise alone'
+    if diffusion['strength'] < 1:
+        start = (
+            f'from the latent of both images, noised to {diffusion["strength"]:.0%} of the steps'
+        )
+    return f'sampled by {sampler} in {steps} steps, {start}'
 
 
 def _stage(name: str, facts: Mapping[str, Any]) -> str:
@@ -103,7 +115,9 @@ def spread_text(metadata: Mapping[str, Any]) -> str:
     if metadata['network'] not in ('demist', 'cwdm'):
         return _RESIDUALS
     found = metadata.get('uncertainty')
-    return _LEARNED.format(**found) if found else _UNKNOWN
+    if not found:
+        return _UNKNOWN
+    return (_TABLED if 'residual_sd' in found else _LEARNED).format(**found)
 
 
 def alarm_text(metadata: Mapping[str, Any]) -> str:
@@ -129,6 +143,10 @@ _NO_ALARM = """\
 _RESIDUALS = """\
 - The standard deviation of a regression is that of its residuals where it predicted the same PSR:
   it describes single voxels."""
+_TABLED = """\
+- The standard deviation is that of its errors on {units} scans kept from training ({voxels:,}
+  voxels in all) where it predicted the same PSR: it describes single voxels, and scans like those
+  it was trained on."""
 _LEARNED = """\
 - The standard deviation is that over draws times √(1 + 1 / draws), times {sd_scale:.2f}. This one
   factor makes its mean square that of the errors on {units} scans kept from training ({draws}
@@ -149,8 +167,8 @@ and FLAIR scans: a 3D latent diffusion model after DEMIST (Wang et al., arXiv 25
   inside the brain is 1.
 - **Output**: PSR in percent; {scale:g} % is the largest value it can give, for every scan.
 - **Latent**: {latent} channels at 1/{factor} of the resolution.
-- **Diffusion**: prediction of {prediction}, {steps} steps; sampled by {sampler} in
-  {sampling_steps} steps, {start}.
+- **Diffusion**: prediction of {prediction}, {steps} steps;
+  {sampling}.
 - **Conditioning on T1w and FLAIR**: {description}.
 
 ## Training

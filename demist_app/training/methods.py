@@ -121,6 +121,9 @@ class _Latent:
     def recipe(self, preset: Preset) -> dict[str, Any]:
         own = self.preset(preset).as_dict()
         del own['baselines']
+        if not own['training']['distill']:  # then nothing of it matters
+            for key in [key for key in own['training'] if key.startswith('distill')]:
+                del own['training'][key]
         return {'preset': own}
 
     def train(self, course: 'Course') -> dict[str, Any]:

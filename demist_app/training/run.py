@@ -33,10 +33,14 @@ from demist_app.training.stages import (
     AutoencoderStage,
     BackboneStage,
     ConditionalStage,
+    DistilledStage,
 )
 
 LOGGER = logging.getLogger('demist')
 STAGES = ('1a-psr', '1a-cond', '1b-align', '1c-backbone', '2-conditional')
+"""Of every model."""
+DISTILLED = '3-distilled'
+"""Of those whose preset says so."""
 _STATISTICS_PATCHES = 32
 
 
@@ -84,7 +88,7 @@ def train_course(course: Course) -> dict[str, Any]:
     """Run every stage that is not done yet; see `train`."""
     facts: dict[str, Any] = {}
     past = ''  # a stage depends on all stages before it
-    for name in STAGES:
+    for name in stages_of(course.preset):
         if name == '1c-backbone' and course.backbone:
             continue
         past = _fingerprint(course, name, past)
@@ -93,15 +97,28 @@ def train_course(course: Course) -> dict[str, Any]:
     return facts
 
 
+def stages_of(preset: Preset) -> tuple[str, ...]:
+    """Return the stages of a preset, in their order."""
+    return (*STAGES, DISTILLED) if preset.training.distill else STAGES
+
+
 def stage_folder(work: Path, name: str, preset: Preset) -> Path:
-    """Where a stage keeps its own: ablations of streams share all folders but that of stage 2."""
+    """Where a stage keeps its own: ablations of streams share all folders before stage 2."""
     active, finetune = preset.streams.active, preset.training.finetune
-    if name == STAGES[-1] and (set(active) != set(STREAMS) or finetune):
-        name = '2-' + ('-'.join(active) or 'unconditional') + ('-finetuned' if finetune else '')
+    if name[0] in '23' and (set(active) != set(STREAMS) or finetune):
+        number, kind = name.split('-')
+        name = '-'.join(
+            [
+                number,
+                *(active or ['unconditional']),
+                *(['finetuned'] if finetune else []),
+                *([kind] if number == '3' else []),
+            ]
+        )
     return work / name
 
 
-def assemble(preset: Preset, work: Path, until: str = STAGES[-1]) -> Demist:
+def assemble(preset: Preset, work: Path, until: str = '') -> Demist:
     """Put the weights of the finished stages together.
 
     Parameters
@@ -110,17 +127,18 @@ def assemble(preset: Preset, work: Path, until: str = STAGES[-1]) -> Demist:
     work : Path
         As given to `train`.
     until : str
-        Last stage to take.
+        Last stage to take; by default the last there is.
     """
     model = Demist(preset)
-    for name in STAGES[: STAGES.index(until) + 1]:
+    names = stages_of(preset)
+    for name in names[: names.index(until or names[-1]) + 1]:
         path = stage_folder(work, name, preset) / WEIGHTS
         if not path.exists():  # with a pretrained backbone there is no stage 1c
             continue
         state = load_file(path)
         if name == '1c-backbone':
             model.denoiser.backbone.load_state_dict(state)
-        elif name == '2-conditional':
+        elif name[0] in '23':
             model.denoiser.load_state_dict(state)
         else:
             part = 'psr' if name == '1a-psr' else 'cond'
@@ -186,12 +204,21 @@ def _train_streams(course: Course, folder: Path) -> Trained:
     return state, facts | {'parameters_per_stream': counts}
 
 
+def _distill(course: Course, folder: Path) -> Trained:
+    preset = course.preset
+    model = assemble(preset, course.work, '2-conditional')
+    budget = preset.training.distillation
+    stage = DistilledStage(preset, budget, course.seed, model)
+    return fit(stage, *_latents(course, model, budget, with_psr=True), folder, course.machine)
+
+
 _STEPS: dict[str, Step] = {
     '1a-psr': lambda course, folder: _train_autoencoder(course, folder, 'psr'),
     '1a-cond': lambda course, folder: _train_autoencoder(course, folder, 'images'),
     '1b-align': _align,
     '1c-backbone': _train_backbone,
     '2-conditional': _train_streams,
+    DISTILLED: _distill,
 }
 
 
@@ -266,6 +293,10 @@ def _fingerprint(course: Course, name: str, past: str) -> str:
             # with a pretrained backbone, no stage before has taken these in
             [preset['denoiser'], diffusion['prediction'], diffusion['steps']],
             *(['finetune'] if training['finetune'] else []),
+        ],
+        '3-': [
+            *(training['distillation'], training['distilled_steps']),
+            *(training['distilled_strength'], 'without noise'),
         ],
     }
     return course.fingerprint(

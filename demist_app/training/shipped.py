@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument('out', type=Path, help='bundle to write; its name becomes the model’s')
     parser.add_argument('--preset', default='small', help='name or JSON file')
     parser.add_argument('--streams', help='of these streams only, e.g. semantic,adaptive')
+    parser.add_argument('--distill', action='store_true', help='with stage 3')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--metrics', type=Path, help='what benchmarks/heldout.py found, JSON')
     parser.add_argument('--threads', type=int, default=1)
@@ -38,6 +39,8 @@ def main() -> None:
     preset = load_preset(options.preset)
     if options.streams:
         preset = preset.with_streams(options.streams.split(','))
+    if options.distill:
+        preset = preset.distilled()
     examples = read_examples(options.store)
     machine = Machine(threads=options.threads, workers=options.workers)
     stages = train(

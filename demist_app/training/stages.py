@@ -12,7 +12,7 @@ from demist_app.model.autoencoder import Autoencoder, encode_mean
 from demist_app.model.conditioned import Conditioned
 from demist_app.model.demist import Demist, normalised
 from demist_app.model.denoiser import denoise
-from demist_app.model.diffusion import add_noise, scaled_linear
+from demist_app.model.diffusion import add_noise, bridge_noise, scaled_linear, time_pairs
 from demist_app.model.losses import (
     Crop,
     Terms,
@@ -257,7 +257,7 @@ class ConditionalStage(_Diffusion):
     def terms(self, batch: Batch, generator: torch.Generator) -> Terms:
         """Noise term and edge term of equation 2."""
         clean = wide(batch['z_y'])
-        noisy, noise, t = _noised(self.noising, clean, generator)
+        noisy, noise, t = self.noised(clean, batch, generator)
         conditioning = self.denoiser.condition(wide(batch['z_c']), batch['origin'])
         return diffusion_loss(
             self.denoiser(noisy, t, conditioning).float(),
@@ -272,6 +272,47 @@ class ConditionalStage(_Diffusion):
             decode=lambda latent: self.frozen[0].decode(wide(latent)).float(),
             generator=generator,
         )
+
+    def noised(
+        self,
+        clean: Tensor,
+        batch: Batch,  # noqa: ARG002 - for stage 3
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z_t, its noise and t."""
+        return _noised(self.noising, clean, generator)
+
+
+class DistilledStage(ConditionalStage):
+    """Stage 3: the streams of stage 2 learn to do with few evaluations. Not in the paper.
+
+    Sampling that starts from the estimate of stage 1b meets states that stage 2 never saw: there,
+    what was noised was the truth. Here it is a bridge from the estimate to the truth
+    (`bridge_noise`), at the steps alone that sampling visits. The first of these has nothing but
+    the estimate to go by, and so learns the mean of all that is possible: what the mean of many
+    draws of stage 2 comes near to.
+
+    Parameters
+    ----------
+    preset, budget, seed, model
+        See `ConditionalStage`; the model is that of stage 2.
+    """
+
+    def __init__(self, preset: Preset, budget: StagePreset, seed: int, model: Demist) -> None:
+        super().__init__(preset, budget, seed, model)
+        training = preset.training
+        levels = round(training.distilled_strength * preset.diffusion.steps)
+        self.times = torch.tensor([t for t, _ in time_pairs(levels, training.distilled_steps)])
+
+    def noised(
+        self, clean: Tensor, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z_t between estimate and truth, what counts as its noise, and t."""
+        chosen = torch.randint(len(self.times), (len(clean),), generator=generator)
+        t = self.times[chosen].to(clean.device)
+        estimate = self.frozen[0].estimate(batch['z_c'])
+        noise = bridge_noise(self.noising, clean, estimate, int(self.times.max()))
+        return add_noise(self.noising, clean, noise, t), noise, t
 
 
 def _schedule(preset: Preset) -> Any:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,12 @@ class Traces:
 def unit_of(participant: str, session: str) -> Unit:
     """Return a unit of which only the labels matter."""
     return Unit(participant=participant, session=session or None, t1w=Path(), flair=Path())
+
+
+def unit_of_row(row: Mapping[Any, Any]) -> Unit:
+    """Return the unit of a row of a table, by ``participant_id`` and ``session_id``."""
+    session = '' if row['session_id'] == 'n/a' else row['session_id'].removeprefix('ses-')
+    return unit_of(row['participant_id'].removeprefix('sub-'), session)
 
 
 def find_traces(inputs: Inputs) -> list[Traces]:

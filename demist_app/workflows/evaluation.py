@@ -15,7 +15,7 @@ from demist_app.evaluation.agreement import Agreement, agreement_by
 from demist_app.evaluation.statistics import ALPHA, compare
 from demist_app.model.bundle import Bundle
 from demist_app.training.folds import Splits
-from demist_app.workflows.cohort import unit_of
+from demist_app.workflows.cohort import unit_of_row
 from demist_app.workflows.cohort_tables import regions_in_order
 from demist_app.workflows.examples import out_of_fold
 
@@ -115,9 +115,9 @@ def sidecars(out_dir: Path, scores: pd.DataFrame) -> list[Told]:
     """
     found = []
     for row in scores.to_dict('records'):
-        session = '' if row['session_id'] == 'n/a' else row['session_id'].removeprefix('ses-')
-        unit = unit_of(row['participant_id'].removeprefix('sub-'), session)
-        path = derivative_path(out_dir, unit, extension='.json', **out_of_fold(row['method']))
+        path = derivative_path(
+            out_dir, unit_of_row(row), extension='.json', **out_of_fold(row['method'])
+        )
         found.append(
             ({str(k): v for k, v in row.items()}, json.loads(path.read_text(encoding='utf-8')))
         )

@@ -23,7 +23,7 @@ from boilerplate.report import Headline, number
 from demist_app import __version__
 from demist_app.evaluation.statistics import caption
 from demist_app.training.methods import METHODS
-from demist_app.workflows.cohort import unit_of
+from demist_app.workflows.cohort import unit_of_row
 from demist_app.workflows.evaluation import (
     AGREEMENT_COLUMNS,
     COMPARISON_COLUMNS,
@@ -66,8 +66,8 @@ _DEFINITIONS = (
     ('MAE', 'Mean absolute difference, percentage points (pp) of PSR, unscaled.'),
     (
         'Draws',
-        'Diffusion models sample: their maps are means of so many draws. A single draw is about '
-        '3 dB below the mean of many.',
+        'Diffusion models sample: their maps are means of so many draws, of which a single one '
+        'scores lower. Distilled models give one map, without drawing.',
     ),
 )
 _OUTPUTS = (
@@ -260,8 +260,7 @@ def _cases(found: Evaluation) -> Iterator[Case]:
     own = found.scores[found.scores['method'] == found.reference]
     figures = {}
     for row in own.sort_values('psnr', ascending=False).to_dict('records'):
-        session = '' if row['session_id'] == 'n/a' else row['session_id'].removeprefix('ses-')
-        unit = unit_of(row['participant_id'].removeprefix('sub-'), session)
+        unit = unit_of_row(row)
         names = {'desc': out_of_fold(found.reference)['desc'], 'suffix': 'PSRmap'}
         path = derivative_path(found.out_dir, unit, datatype='figures', extension='.svg', **names)
         if path.exists():

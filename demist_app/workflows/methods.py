@@ -52,13 +52,20 @@ def _models(preset: Preset, training: Training) -> str:
             if training.backbone
             else 'was trained without conditions on the PSR maps of the same participants'
         )
+        stages = 'three' if preset.training.distill else 'two'
         text = (
             'A 3D latent diffusion model after DEMIST [@demist; @ldm; @ddpm] '
-            f'(preset {preset.name}) was trained in two stages with *PyTorch* [@pytorch] and '
+            f'(preset {preset.name}) was trained in {stages} stages with *PyTorch* [@pytorch] and '
             '*MONAI* [@monai; @monaigenerative]: first two KL-regularised autoencoders, of the PSR '
             'maps and of both images, and the alignment of their latents; then a denoiser, which '
             f'{origin}, was frozen, and {conditioning(preset)}. '
         )
+        if preset.training.distill:
+            text += (
+                'In a third stage its conditioning learned to reach the map in '
+                f'{preset.diffusion.sampling_steps} evaluation(s) from the estimate of the aligned '
+                'latent [@indi]. '
+            )
     if others := [METHODS[name].title for name in training.methods if name != DEFAULT_METHOD]:
         text += (
             f'Other methods that were trained on the same scans (preset {preset.name}): '

@@ -9,14 +9,15 @@ from niworkflows.engine.workflows import LiterateWorkflow
 from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise, ToNative
 from demist_app.model.bundle import Bundle
-from demist_app.model.predictor import sampling
+from demist_app.model.predictor import draws_of, sampling, states_sd
+from demist_app.model.presets import BRIDGE
 from demist_app.settings import Settings
 
 
 def map_kinds(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     """Return the maps a model makes: ``mean``, and ``sd`` unless it is a single draw."""
-    single = sampling(bundle) is not None and settings.processing.n_samples == 1
-    return ('mean',) if single else ('mean', 'sd')
+    draws = draws_of(bundle.metadata, settings.processing.n_samples)
+    return ('mean', 'sd') if states_sd(bundle.metadata, draws) else ('mean',)
 
 
 def init_synthesise_node(*, bundle: Bundle, settings: Settings, seed: int, device: str) -> pe.Node:
@@ -31,7 +32,7 @@ def init_synthesise_node(*, bundle: Bundle, settings: Settings, seed: int, devic
         Synthesise(
             bundle=str(bundle.path),
             bundle_sha256=bundle.sha256,
-            n_samples=settings.processing.n_samples,
+            n_samples=draws_of(bundle.metadata, settings.processing.n_samples),
             seed=seed,
             device=device,
             use_gpu=device != 'cpu',
@@ -156,11 +157,18 @@ def init_synthesis_wf(
 
 def _sampling(bundle: Bundle, settings: Settings) -> str:
     """Say how a model that samples was sampled."""
-    diffusion, draws = sampling(bundle), settings.processing.n_samples
+    diffusion = sampling(bundle.metadata)
     if diffusion is None:
         return ''
+    draws = draws_of(bundle.metadata, settings.processing.n_samples)
+    steps = diffusion['sampling_steps']
+    if diffusion['sampler'] == BRIDGE:
+        return (
+            f'It was estimated by {"one evaluation" if steps == 1 else f"{steps} evaluations"} of '
+            'the denoiser, without noise, from the latent of both images [@indi]. '
+        )
     start = '' if diffusion['strength'] == 1 else ' from the noised latent of both images'
     return (
         f'It is {f"the mean of {draws} draws" if draws > 1 else "a single draw"}, sampled by '
-        f'{diffusion["sampler"]} in {diffusion["sampling_steps"]} steps{start}. '
+        f'{diffusion["sampler"]} in {steps} step{"s" if steps > 1 else ""}{start}. '
     )

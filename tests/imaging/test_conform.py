@@ -135,6 +135,32 @@ def test_same_grid_changes_nothing():
         np.testing.assert_allclose(same.dataobj, image.dataobj, atol=2e-4)
 
 
+@given(seed=st.integers(0, 10_000))
+def test_voxels_of_the_image_are_taken_as_they_are(seed):
+    rng = np.random.default_rng(seed)
+    image = Nifti1Image(rng.random(rng.integers(5, 9, 3)).astype(np.float32), oblique(rng))
+    turn = np.zeros((4, 4))
+    turn[rng.permutation(3), np.arange(3)] = rng.choice([-1, 1], 3)
+    turn[:, 3] = [*rng.integers(-3, 9, 3), 1]
+    x, y, z = rng.integers(4, 10, 3)
+    grid = Grid((int(x), int(y), int(z)), image.affine @ turn)
+    index = np.round(apply_affine(turn, np.moveaxis(np.indices(grid.shape), 0, -1))).astype(int)
+    inside = ((index >= 0) & (index < image.shape)).all(axis=-1)
+    expected = np.zeros(grid.shape, np.float32)
+    expected[inside] = np.asarray(image.dataobj)[tuple(index[inside].T)]
+    np.testing.assert_array_equal(resample(image, grid, None, 'bspline').dataobj, expected)
+
+
+def test_a_hairs_breadth_beside_the_voxels_is_nearly_the_same():
+    rng = np.random.default_rng(0)
+    image = Nifti1Image(rng.random((20, 20, 20)).astype(np.float32), np.eye(4))
+    aside = np.eye(4)
+    aside[:3, 3] = 0.002  # voxels: beyond what counts as the same
+    near = np.asarray(resample(image, Grid.of(image), aside, 'bspline').dataobj)
+    difference = np.abs(near - np.asarray(image.dataobj))[1:-1, 1:-1, 1:-1]
+    assert 0 < difference.max() < 0.01
+
+
 def test_cubic_values_stay_in_range_and_do_not_depend_on_threads():
     rng = np.random.default_rng(0)
     image = Nifti1Image((rng.random((20, 20, 20)) > 0.5).astype(np.float32), np.eye(4))

@@ -1,15 +1,21 @@
 """The model as a step: what it takes from its inputs, what it hands to the sidecars."""
 
+from dataclasses import replace
+
 import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from nipype.interfaces.base import isdefined
 from scipy.ndimage import gaussian_filter
 
 from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise
 from demist_app.model.bundle import BundleError, write_bundle
+from demist_app.model.demist import Demist
+from demist_app.model.predictor import load_predictor
+from demist_app.model.presets import load_preset
 from demist_app.model.signature import signature
 from demist_app.model.synthesis import DiffusionPredictor
 from demist_app.training.outliers import learn_outliers
@@ -116,13 +122,19 @@ def watchful(untrained, tmp_path):
         level = rng.uniform(0.3, 0.5)
         return np.stack([level + 0.4 * shape, 0.9 - 0.3 * shape]).astype(np.float32)
 
-    known = learn_outliers(
-        [signature(pair(), mask) for _ in range(20)], [str(i) for i in range(20)]
-    )
+    tiny = load_preset('tiny')
+    preset = replace(tiny, autoencoder=replace(tiny.autoencoder, norm_groups=0))
+    torch.manual_seed(0)
+    tensors = Demist(preset).tensors()
     metadata = {k: v for k, v in untrained.metadata.items() if k not in ('format', 'sha256')}
-    bundle = write_bundle(
-        tmp_path / 'watchful', metadata | {'outliers': known}, untrained.tensors(), '# card'
-    )
+    metadata |= {'preset': preset.as_dict()}
+    encoder = load_predictor(write_bundle(tmp_path / 'encoder', metadata, tensors, '# card'))
+
+    def seen(images):
+        return signature(images, mask) | {'latent': encoder.describe(images, mask)}
+
+    known = learn_outliers([seen(pair()) for _ in range(20)], [str(i) for i in range(20)])
+    bundle = write_bundle(tmp_path / 'watchful', metadata | {'outliers': known}, tensors, '# card')
     usual, files = pair(), {}
     for name, volume in (('t1w', usual[0]), ('flair', usual[1]), ('mask', mask.astype(np.uint8))):
         files[name] = str(tmp_path / f'{name}.nii')
@@ -139,10 +151,12 @@ def test_scans_unlike_those_of_the_training_raise_an_alarm_that_says_why(watchfu
     run, files = watchful
     usual = run()
     assert usual.facts['OutlierAlarm'] is False
+    assert usual.facts['OutlierScores']['latent'] < usual.facts['OutlierThreshold']
     assert usual.warnings == []
     exchanged = run(t1w=files['flair'], flair=files['t1w'])
     assert exchanged.facts['OutlierAlarm'] is True
     assert exchanged.facts['OutlierScore'] > exchanged.facts['OutlierThreshold']
+    assert exchanged.facts['OutlierScores']['latent'] > usual.facts['OutlierScores']['latent'] + 1
     (warning,) = exchanged.warnings
     assert 'as if they were exchanged' in warning
 

@@ -74,4 +74,5 @@ def test_scans_that_are_more_usual_the_other_way_round_are_told():
 def test_every_group_has_words():
     rng = np.random.default_rng(0)
     seen = signature(rng.random((2, 16, 16, 16), np.float32), np.ones((16, 16, 16), bool))
-    assert {*seen, 'exchange'} == set(WORDS)
+    # those of the scans, of what a model makes of them, and of both together
+    assert {*seen, 'latent', 'exchange'} == set(WORDS)

@@ -17,6 +17,7 @@ from demist_app.model.diffusion import (
     target,
     time_pairs,
 )
+from demist_app.model.presets import BRIDGE
 from demist_app.model.samplers import SAMPLERS, ddim, ddpm, dpmpp_2m
 
 SCHEDULE = scaled_linear()
@@ -134,7 +135,7 @@ def reference(name, denoise, noisy, pairs, noises):
             precision = jump / (1 - jump) + 1 / (1 - abar_s)
             centre = np.sqrt(jump) * noisy / (1 - jump) + np.sqrt(abar_s) * x0 / (1 - abar_s)
             noisy = centre / precision + next(noises) / np.sqrt(precision)
-        elif name == 'ddim' or remembered is None or s == -1:
+        elif name in ('ddim', BRIDGE) or remembered is None or s == -1:
             remembered = x0, t
             noisy = np.sqrt(abar_s) * x0 + np.sqrt(1 - abar_s) * eps
         else:

@@ -38,6 +38,16 @@ def test_a_single_draw_states_nothing():
     assert spread.facts() == {'Draws': 1}
 
 
+def test_a_table_of_errors_takes_the_place_of_the_spread_of_draws():
+    table = np.arange(25.0)
+    spread = spread_of(np.array([[3.5, 7.0]]), {'residual_sd': list(table), 'units': 3})
+    np.testing.assert_allclose(spread.sd, [3, 6.5])
+    facts = spread.facts()
+    assert (facts['Draws'], facts['SDCalibrated']) == (1, True)
+    assert 'SDScale' not in facts
+    assert 'in 3 scans' in facts['SDMeaning']
+
+
 def test_facts_say_whether_the_scale_was_learned():
     draws = np.zeros((3, 4))
     learned, unknown = spread_of(draws, LEARNED).facts(), spread_of(draws).facts()

@@ -160,6 +160,79 @@ def test_a_bundle_that_knows_its_errors_states_them(write, tiny, predictor):
     assert found.facts['SDScale'] == 1.5
 
 
+def test_a_bundle_for_single_draws_states_the_sd_of_its_errors(write, tiny):
+    learned = {'residual_sd': [2.0] * 25, 'draws': 1, 'units': 2, 'voxels': 40_000}
+    found = predict(load_predictor(write(tiny, uncertainty=learned)), n_samples=1)
+    assert (found.sd[brain()[1]] == 2).all()
+    assert found.facts['SDCalibrated']
+
+
+@pytest.fixture
+def plain(tiny, fill):
+    """A predictor whose autoencoders have no group norms, like the shipped one."""
+    autoencoder = dataclasses.replace(tiny.autoencoder, norm_groups=0)
+    return DiffusionPredictor(untrained(dataclasses.replace(tiny, autoencoder=autoencoder), fill))
+
+
+def widened(images, mask, n):
+    return np.pad(images, [(0, 0)] + [(n, n)] * 3), np.pad(mask, [(n, n)] * 3)
+
+
+def test_what_z_c_is_like_depends_on_the_scans_alone(plain, monkeypatch):
+    scans = brain((160, 24, 24))
+    narrow = widened(*scans, 8)  # demist leaves 4 mm at least
+    made = plain.predict(*narrow, n_samples=1, seed=0, device='cpu')
+    seen = plain.describe(*narrow)
+    assert seen.shape == (2 * plain.preset.autoencoder.latent_channels,)
+    np.testing.assert_array_equal(made.latent, seen)
+    other = np.abs(plain.describe(*widened(*brain((160, 24, 24), seed=1), 8)) - seen).max()
+    assert np.abs(plain.describe(*widened(*scans, 24)) - seen).max() < 0.5 * other
+    smallest = plain._choices((44, 10, 10), 0.0)['encoding'][-1]
+    assert max(smallest) < 44
+    monkeypatch.setattr(plain, '_choices', lambda *_: {'encoding': (smallest,)})
+    assert np.abs(plain.describe(*narrow) - seen).max() < 0.5 * other
+
+
+def test_short_memory_has_z_c_described_in_smaller_windows(plain, monkeypatch):
+    images, mask = brain(LONG)
+    seen, encode, sizes = plain.describe(images, mask), plain._encode, []
+
+    def short(device, of, size):
+        sizes.append(size)
+        if len(sizes) == 1:
+            raise ShortOfMemoryError('encoding', device)
+        return encode(device, of, size)
+
+    monkeypatch.setattr(plain, '_encode', short)
+    np.testing.assert_allclose(plain.describe(images, mask), seen, atol=0.2)
+    assert max(sizes[1]) < max(sizes[0])
+
+
+def test_z_c_is_not_described_where_it_depends_on_windows(predictor):
+    images, mask = brain()
+    assert predictor.describe(images, mask) is None
+    assert predictor.predict(images, mask, n_samples=1, seed=0, device='cpu').latent is None
+
+
+def test_z_c_is_described_inside_the_brain(plain, monkeypatch):
+    images, mask = brain((32, 32, 32))
+    mask[:] = False
+    mask[8:24, 8:24, 8:24] = True
+    factor = plain.preset.autoencoder.factor
+    flat = torch.zeros(1, 3, *(n // factor for n in mask.shape))
+    box = slice(8 // factor, 24 // factor)
+    flat[:, 0, box, box, box] = 2.0
+    flat[:, 1] = torch.randn(flat.shape[2:], generator=torch.Generator().manual_seed(0))
+    flat[:, 2] = 5.0
+    monkeypatch.setattr(type(plain), '_encode', lambda *_: flat)
+    seen = plain.describe(images, mask)
+    inner = flat[0, 1, box, box, box].numpy()
+    np.testing.assert_allclose(seen[:3], [2, inner.mean(), 5], rtol=1e-5)
+    np.testing.assert_allclose(seen[4], np.log(inner.std()), rtol=1e-4)
+    assert seen[3] < -10
+    assert seen[5] < -10
+
+
 def test_one_draw_has_no_sd(predictor):
     found = predict(predictor, n_samples=1)
     assert found.sd is None

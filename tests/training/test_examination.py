@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from demist_app.imaging.conform import brain_box
 from demist_app.model.predictor import Prediction
+from demist_app.model.synthesis import DiffusionPredictor
 from demist_app.training import examination
-from demist_app.training.examination import Examination, learn_scale, scan
+from demist_app.training.examination import Examination, examined, learn_uncertainty, scan
 from demist_app.training.fit import Machine
 
 SEED = 3
@@ -34,31 +36,57 @@ class Erring:
 
 
 def test_the_scale_is_error_over_stated_sd(given):
-    predictor = Erring(given.scans(), error=1.5, sd=0.5)
-    found = learn_scale(predictor, given)
+    predictor = Erring(given.scans(9), error=1.5, sd=0.5)
+    found = learn_uncertainty(predictor, given, 8)
     assert found['sd_scale'] == pytest.approx(3, rel=0.02)
     assert found == {**found, 'draws': 4, 'units': 3, 'voxels': 60_000}
     expected = {'n_samples': 4, 'seed': SEED, 'device': 'cpu', 'threads': 1}
     assert predictor.asked == [expected] * 3
 
 
+def test_maps_of_one_draw_get_a_table_of_their_errors(given):
+    predictor = Erring(given.scans(9), error=1.5, sd=0.0)
+    found = learn_uncertainty(predictor, given, 1)
+    assert found == {**found, 'draws': 1, 'units': 4, 'voxels': 80_000}
+    assert 'sd_scale' not in found
+    assert len(found['residual_sd']) == 25
+    assert np.mean(found['residual_sd'][4:10]) == pytest.approx(1.5, rel=0.1)
+    assert [options['n_samples'] for options in predictor.asked] == [1] * 4
+
+
+def test_a_model_with_a_latent_is_asked_what_it_makes_of_its_scans(
+    given, untrained, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(examination, 'learn_outliers', lambda found, _: seen.extend(found))
+    monkeypatch.setattr(examination, 'learn_uncertainty', lambda *_: 'learned')
+    metadata = {k: v for k, v in untrained.metadata.items() if k not in ('format', 'sha256')}
+    monkeypatch.setattr(DiffusionPredictor, 'describe', lambda _, images, *__, **___: images[0])
+    facts = examined(metadata, untrained.tensors(), tmp_path / 'model', given)
+    assert facts == metadata | {'uncertainty': 'learned'}
+    assert len(seen) == len(given.training)
+    for one, example in zip(seen, given.training, strict=True):
+        np.testing.assert_array_equal(one['latent'], scan(example, None, SEED)[0][0])
+    assert not list(tmp_path.iterdir())  # the bundle it was asked with is gone
+
+
 def test_the_cost_has_a_bound(given, monkeypatch):
-    monkeypatch.setattr(examination, 'UNITS', 2)
-    assert learn_scale(Erring(given.scans(), 1, 1), given)['units'] == 2
+    monkeypatch.setattr(examination, 'ALL_DRAWS', 8)
+    assert learn_uncertainty(Erring(given.scans(9), 1, 1), given, 8)['units'] == 2
+    assert learn_uncertainty(Erring(given.scans(9), 1, 1), given, 1)['units'] == 4
 
 
-def test_a_participant_counts_once(given, examples, monkeypatch):
-    monkeypatch.setattr(examination, 'UNITS', 9)
+def test_a_participant_counts_once(given, examples):
     again = replace(examples[2], name='sub-2_ses-2')
     both = replace(given, validation=[*given.validation, again])
-    assert len(list(both.scans())) == len(given.validation)
+    assert len(list(both.scans(9))) == len(given.validation)
 
 
 def test_scans_are_as_predictors_get_them(examples):
     images, psr, mask = scan(examples[0], None, SEED)
     inside = examples[0].mask > 0
     assert mask.sum() == inside.sum()
-    assert all(mask.any(axis=axes).all() for axes in ((0, 1), (0, 2), (1, 2)))  # cut to the brain
+    assert mask.shape == tuple(s.stop - s.start for s in brain_box(inside))  # as in use
     np.testing.assert_array_equal(psr[mask], examples[0].psr[inside])
     np.testing.assert_array_equal(images[:, mask], np.clip(examples[0].images[0][:, inside], 0, 1))
 

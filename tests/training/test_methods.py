@@ -101,7 +101,7 @@ def test_a_method_fits_and_predicts(name, bundle_of, examples):
         assert not volume[~mask].any()
     assert 0 <= prediction.mean.min() <= prediction.mean.max() <= 25
     assert prediction.facts['Draws'] == (1 if name in REGRESSIONS else 2)
-    assert (sampling(bundle) is None) == (name in REGRESSIONS)
+    assert (sampling(bundle.metadata) is None) == (name in REGRESSIONS)
     assert ('uncertainty' in bundle.metadata) == (name not in REGRESSIONS)
     assert wants_gpu(bundle) == (name not in ('mean', 'linear', 'boosting'))
 

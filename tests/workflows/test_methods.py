@@ -46,3 +46,14 @@ def test_it_names_the_methods_that_were_trained():
     alone = describe_training('', preset, Training('tiny', methods=('unet', 'linear')), UNITS)
     assert 'latent diffusion' not in alone
     assert 'Regression UNet, Linear. ' in alone
+
+
+def test_it_says_that_a_model_was_distilled():
+    training = Training('tiny')
+    plain, distilled = (
+        describe_training('', preset, training, UNITS)
+        for preset in (load_preset('tiny'), load_preset('tiny').distilled())
+    )
+    assert 'third stage' not in plain
+    assert 'in 1 evaluation(s)' in distilled
+    assert '[@indi]' in distilled

@@ -1,5 +1,7 @@
 """What the graph asks for and what it makes, by model and number of draws."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,10 @@ import pytest
 from bids_layout.pairing import Unit
 from demist_app.model.bundle import find_bundle, load_bundle
 from demist_app.model.memory import predicted_gb
+from demist_app.model.presets import load_preset
 from demist_app.settings import Execution, Inputs, Processing, Settings
 from demist_app.workflows.participant import init_unit_wf
-from demist_app.workflows.synthesis import init_synthesis_wf
+from demist_app.workflows.synthesis import init_synthesis_wf, map_kinds
 
 
 @pytest.fixture
@@ -36,6 +39,24 @@ def test_the_step_gets_what_it_asks_for(untrained, settings):
     assert step.inputs.memory_gb == 16
     assert step.n_procs == step.inputs.num_threads == 3
     assert node(untrained, settings(memory_gb=1.5)).mem_gb == 1.5
+
+
+def test_without_a_wish_there_are_as_many_draws_as_the_model_is_made_for(untrained, settings):
+    assert node(untrained, settings(None)).inputs.n_samples == 8
+    assert node(untrained, settings(3)).inputs.n_samples == 3
+
+
+def test_a_distilled_model_gives_one_map_whatever_was_wished(untrained, settings):
+    known = deepcopy(untrained.metadata)
+    known['preset'] = load_preset('tiny').distilled().as_dict()
+    single = replace(untrained, metadata=known)
+    assert node(single, settings(5)).inputs.n_samples == 1
+    assert map_kinds(single, settings(5)) == ('mean',)
+    known['uncertainty'] = {'residual_sd': [1.0] * 25}
+    assert map_kinds(single, settings()) == ('mean', 'sd')
+    workflow = init_synthesis_wf(bundle=single, settings=settings(), seed=1, device='cpu')
+    assert 'one evaluation of the denoiser' in workflow.visit_desc()
+    assert 'draws' not in workflow.visit_desc()
 
 
 @pytest.mark.parametrize(
