@@ -256,7 +256,7 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
         parser.error(f'--config-file {path} cannot be used: {error}')
     inputs, processing, execution = settings.inputs, settings.processing, settings.execution
     training = settings.training
-    return {
+    defaults = {
         'config_filters': inputs.bids_filters,
         'participant_label': inputs.participant_label,
         'session_label': inputs.session_label,
@@ -292,3 +292,21 @@ def _defaults_from(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
         'resource_monitor': execution.resource_monitor,
         'write_graph': execution.write_graph,
     }
+    try:
+        for action in parser._actions:
+            _check_default(parser, action, defaults.get(action.dest))
+    except argparse.ArgumentError as error:
+        parser.error(f'--config-file {path} cannot be used: {error}')
+    return defaults
+
+
+def _check_default(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> None:
+    """Check a default as argparse checks what is typed: it takes defaults as they come.
+
+    Raises
+    ------
+    argparse.ArgumentError
+    """
+    for item in value if isinstance(value, tuple) else (value,):
+        if type(item) in (int, str):
+            parser._check_value(action, parser._get_value(action, str(item)))

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demist_app.imaging.volumes import InputError
+from demist_app.threads import torch_threads
 
 SPACING = 2.0
 """Grid spacing of the network, mm."""
@@ -161,16 +162,12 @@ def extract_brain(
     orientation = io_orientation(image.affine)
     data = apply_orientation(np.asanyarray(image.dataobj, dtype=np.float32), orientation)
     zooms = nib.affines.voxel_sizes(image.affine)[np.argsort(orientation[:, 0])]
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         coarse = to_network_grid(np.ascontiguousarray(data), tuple(zooms))
         distance = brain_distance(network or load_network(), coarse)
         solid = torch.from_numpy(_largest_piece(distance[0, 0].numpy() < 0))
         clean = torch.where(solid, distance.clamp(max=-0.01), distance.clamp(min=0.01))
         fine = functional.interpolate(clean, data.shape, mode='trilinear')[0, 0]
-    finally:
-        torch.set_num_threads(before)
     back = ornt_transform(axcodes2ornt('RAS'), orientation)
     mask = apply_orientation((fine < 0).numpy().astype(np.uint8), back)
     return nib.Nifti1Image(mask, image.affine)

@@ -14,6 +14,7 @@ from demist_app.model.residuals import residual_sd
 from demist_app.model.settings_file import build
 from demist_app.model.sliding import Brain, in_windows, settle_device
 from demist_app.model.translation import TRANSLATORS, translate
+from demist_app.threads import torch_threads
 
 
 class RegressionPredictor:
@@ -71,9 +72,9 @@ class RegressionPredictor:
     ) -> Prediction:
         """Synthesise PSR; see `Predictor.predict`."""
         place, warnings = settle_device(device)
-        torch.set_num_threads(threads)
         brain = Brain(images, mask)
-        values = self.inside(brain, place)
+        with torch_threads(threads):
+            values = self.inside(brain, place)
         return Prediction(
             mean=brain.volume(values),
             sd=None if self.table is None else brain.volume(residual_sd(values, self.table)),

@@ -37,6 +37,7 @@ from demist_app.model.windows import (
     window_choices,
     windows,
 )
+from demist_app.threads import torch_threads
 
 LOGGER = logging.getLogger('demist')
 OVERLAP = 0.5
@@ -112,9 +113,7 @@ class DiffusionPredictor:
         """
         order = _Order(images, mask, n_samples, seed)
         warnings: list[str] = []
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with torch_threads(threads):
             if device != 'cpu' and not torch.cuda.is_available():
                 _warn(warnings, f'PyTorch finds no GPU for the device {device}: used the CPU')
                 device = 'cpu'
@@ -125,8 +124,6 @@ class DiffusionPredictor:
                     _warn(warnings, f'{error}: went on with the CPU')
                 torch.cuda.empty_cache()
             return self._on(torch.device('cpu'), order, memory_gb, warnings)
-        finally:
-            torch.set_num_threads(before)
 
     def _on(
         self, device: torch.device, order: _Order, memory_gb: float | None, warnings: list[str]
@@ -176,15 +173,12 @@ class DiffusionPredictor:
         ShortOfMemoryError
             If the memory does not suffice for the smallest windows on the CPU.
         """
-        brain, before = _Brain(images, mask, self.preset), torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        brain = _Brain(images, mask, self.preset)
+        with torch_threads(threads):
             if device != 'cpu':
                 with suppress(ShortOfMemoryError):
                     return self._describe(torch.device(device), brain)
             return self._describe(torch.device('cpu'), brain)
-        finally:
-            torch.set_num_threads(before)
 
     @torch.inference_mode()
     def _describe(self, device: torch.device, brain: '_Brain') -> NDArray[np.float64] | None:

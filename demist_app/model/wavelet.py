@@ -23,6 +23,7 @@ from demist_app.model.samplers import SAMPLERS
 from demist_app.model.settings_file import build
 from demist_app.model.sliding import Brain, in_windows, settle_device
 from demist_app.model.spread import Spread
+from demist_app.threads import torch_threads
 
 BANDS = 8
 _COARSE = 1 / 3
@@ -140,11 +141,11 @@ class WaveletPredictor:
     ) -> Prediction:
         """Synthesise PSR; see `Predictor.predict`."""
         place, warnings = settle_device(device)
-        torch.set_num_threads(threads)
         brain = Brain(images, mask)
         spread = Spread(self.uncertainty)
-        for draw in range(n_samples):
-            spread.add(self._draw(brain, np.random.SeedSequence([seed, draw]), place))
+        with torch_threads(threads):
+            for draw in range(n_samples):
+                spread.add(self._draw(brain, np.random.SeedSequence([seed, draw]), place))
         sd = spread.sd
         return Prediction(
             mean=brain.volume(spread.mean),

@@ -152,6 +152,30 @@ def test_foreign_config_file_is_refused(bids, capsys):
     assert 'not the settings of a demist run' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('part', 'field', 'value', 'option'),
+    [
+        ('processing', 'skull_strip', 'perhaps', '--skull-strip'),
+        ('processing', 'n_samples', 0, '--n-samples'),
+        ('processing', 'device', 'tpu', '--device'),
+        ('execution', 'nprocs', 0, '--nprocs'),
+        ('training', 'n_splits', -5, '--n-splits'),
+    ],
+)
+def test_values_of_a_config_file_are_checked_as_options_are(
+    bids, capsys, part, field, value, option
+):
+    settings = json.loads(settings_of(bids).to_json())
+    settings[part][field] = value
+    config = bids.parent / 'settings.json'
+    config.write_text(json.dumps(settings))
+    with pytest.raises(SystemExit, match='2'):
+        settings_of(bids, '--config-file', str(config))
+    error = capsys.readouterr().err
+    assert f'--config-file {config} cannot be used' in error
+    assert option in error
+
+
 def test_version_and_help_import_nothing_heavy():
     code = (
         'import sys\n'

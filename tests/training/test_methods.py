@@ -6,6 +6,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
+import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from demist_app.model.baselines import load_baselines
@@ -93,7 +94,9 @@ def test_a_method_fits_and_predicts(name, bundle_of, examples):
         assert 0 < stage['trainable_parameters'] <= stage['parameters']
         assert stage['device'].startswith('CPU')
     assert bundle.name in (bundle.path / CARD).read_text('utf-8')
-    prediction = predict(bundle, examples[5])
+    before = torch.get_num_threads()
+    prediction = predict(bundle, examples[5], threads=before + 1)
+    assert torch.get_num_threads() == before
     mask = examples[5].mask > 0
     for volume in (prediction.mean, prediction.sd):
         assert volume.dtype == np.float32
