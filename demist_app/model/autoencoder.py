@@ -7,6 +7,7 @@ from monai.networks.nets import AutoencoderKL
 from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import Tensor, nn
 
+from demist_app.model.convolution import quick
 from demist_app.model.presets import AutoencoderPreset
 
 _FIRST_LOG_VARIANCE = -6.0
@@ -46,6 +47,7 @@ class Autoencoder(AutoencoderKL):
         _fill(self.quant_conv_log_sigma, _FIRST_LOG_VARIANCE)
         if not preset.norm_groups:
             _unnormalise(self)
+        quick(self)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return μ and σ of the posterior, each (B, L, X / factor, Y / factor, Z / factor).

@@ -15,6 +15,7 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional
 
+from demist_app.model.convolution import quick
 from demist_app.model.presets import DenoiserPreset
 
 Visit = Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ def build_backbone(preset: DenoiserPreset, latent_channels: int = 8) -> Diffusio
     latent_channels : int
         L of the paper.
     """
-    return DiffusionModelUNet(
+    backbone = DiffusionModelUNet(
         spatial_dims=3,
         in_channels=latent_channels,
         out_channels=latent_channels,
@@ -60,6 +61,7 @@ def build_backbone(preset: DenoiserPreset, latent_channels: int = 8) -> Diffusio
         use_combined_linear=False,
         use_flash_attention=True,
     )
+    return quick(backbone)
 
 
 def sites(network: nn.Module) -> tuple[Site, ...]:

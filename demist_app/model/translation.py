@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from demist_app.model.autoencoder import Autoencoder, encode_mean, fold, unfold
 from demist_app.model.baselines import KLGANPreset, UNetPreset, VQVAEPreset
+from demist_app.model.convolution import quick
 
 _HALF = (2, 4, 1, 1)  # stride, kernel, dilation, padding of MONAI's example
 _DOUBLE = (2, 4, 1, 1, 0)
@@ -37,6 +38,7 @@ class RegressionUNet(nn.Module):
             num_res_units=preset.res_units,
             norm=norm,
         )
+        quick(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return PSR as a share of its scale, (B, 1, X, Y, Z), from images, (B, 2, X, Y, Z)."""
@@ -88,6 +90,7 @@ class VQTranslator(nn.Module):
             embedding_dim=preset.embedding_channels,
             decay=_DECAY,
         )
+        quick(self)
         # set by its own moving average and never by a gradient, but it does change: what needs no
         # gradient counts as frozen in training
         self.network.quantizer.quantizer.embedding.weight.requires_grad_(True)

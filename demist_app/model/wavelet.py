@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from demist_app.model.autoencoder import fold, unfold
 from demist_app.model.baselines import WaveletPreset
 from demist_app.model.bundle import Bundle, understood
+from demist_app.model.convolution import quick
 from demist_app.model.demist import bfloat16_pays
 from demist_app.model.diffusion import Denoised, convert, noise_like, scaled_linear, time_pairs
 from demist_app.model.predictor import Image, Prediction
@@ -70,7 +71,7 @@ def _mix(cubes: Tensor, matrix: Tensor) -> Tensor:
 def build_denoiser(preset: WaveletPreset) -> nn.Module:
     """Build the denoiser: a UNet from 24 sub-bands to 8, with attention at the bottom alone."""
     levels = len(preset.channels)
-    return DiffusionModelUNet(
+    denoiser = DiffusionModelUNet(
         spatial_dims=3,
         in_channels=3 * BANDS,
         out_channels=BANDS,
@@ -81,6 +82,7 @@ def build_denoiser(preset: WaveletPreset) -> nn.Module:
         norm_num_groups=preset.norm_groups,
         use_flash_attention=True,
     )
+    return quick(denoiser)
 
 
 class WaveletPredictor:
