@@ -3,7 +3,8 @@
 Both arms train the same networks with the same losses on the same patches. The plain loop is what
 MONAI's tutorials of latent diffusion do: single precision; stage 2 encodes both images at every
 step and, for the edge term, decodes the patch of every sample. Ours: bfloat16 where the processor
-has it, channels last, latents from the cache, the edge term of crops of samples with little noise.
+has it, channels last, small convolutions by oneDNN, latents from the cache, the edge term of crops
+of samples with little noise.
 Each arm runs in a process of its own, in turn with the other. Prints Markdown.
 """
 
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from stock import stock
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -121,6 +123,7 @@ def measure(stage: str, arm: str, store: Path, threads: int) -> dict[str, float]
         model = model.to(memory_format=torch.channels_last_3d)
         loss = our_loss(stage, model, batch)
     else:
+        stock(model)
         loss = (plain_autoencoder if stage == '1a' else plain_diffusion)(model, batch)
     trained = [p for p in (model.psr if stage == '1a' else model).parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, 1e-4)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from speed.arms import ARMS, Ours, Stock
 from speed.reference import Reference
+from stock import stock
 from torch.utils.flop_counter import FlopCounterMode
 
 from demist_app.model.bundle import Bundle, load_bundle
@@ -66,6 +67,7 @@ def _ours(arm: Ours, bundle: Bundle, device: str, threads: int) -> Callable[...,
 def _stock(arm: Stock, bundle: Bundle, device: str) -> Callable[..., Any]:
     preset = Preset.from_dict(bundle.metadata['preset'])
     model = Demist.from_tensors(preset, bundle.tensors())
+    stock(model)
 
     def draw(images: Any, mask: Any, seed: int, limit: int = arm.limit) -> Any:
         recipe = Reference(model, arm.sampler, arm.steps, limit)
