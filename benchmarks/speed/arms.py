@@ -53,7 +53,7 @@ class Ours:
 
 ARMS: dict[str, Stock | Ours] = {
     'stock-ddim-50': Stock('stock MONAI, DDIM, windows', 'ddim', 50, 50),
-    'stock-ddpm-1000': Stock('stock MONAI, DDPM, windows', 'ddpm', 1000, 20),
+    'stock-ddpm-1000': Stock('stock MONAI, DDPM, windows', 'ddpm', 1000, 5),
     'ddim-50': Ours('DDIM from noise', 'ddim', 50),
     'ddim-8': Ours('DDIM from noise', 'ddim', 8),
     'dpmpp-8': Ours('DPM-Solver++(2M) from noise', 'dpmpp_2m', 8),
