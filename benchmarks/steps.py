@@ -11,7 +11,6 @@ Each arm runs in a process of its own, in turn with the other. Prints Markdown.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from memory import largest_gb
 from stock import stock
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -135,8 +135,7 @@ def measure(stage: str, arm: str, store: Path, threads: int) -> dict[str, float]
         clip_grad_norm_(trained, CLIP)
         optimizer.step()
         seconds.append(time.perf_counter() - begun)
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {'seconds': statistics.mean(seconds[WARM_UP:]), 'peak_gb': largest}
+    return {'seconds': statistics.mean(seconds[WARM_UP:]), 'peak_gb': largest_gb()}
 
 
 def main() -> None:

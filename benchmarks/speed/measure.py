@@ -5,7 +5,6 @@ Leaves the maps of all draws inside the brain and the facts of the run in one ``
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from memory import largest_gb
 from speed.arms import ARMS, Ours, Stock
 from speed.reference import Reference
 from stock import stock
@@ -115,7 +115,7 @@ def main() -> None:
     elif not arm.whole:
         timed(0, 1)  # the first run prepares kernels
         seconds = [_scaled(arm.steps, timed(0, 1), timed(0, arm.limit), arm.limit)]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    memory = largest_gb()
     if options.device != 'cpu':
         memory = torch.cuda.max_memory_allocated() / 1e9
     facts = {
