@@ -7,6 +7,8 @@ from drawing import drawn
 from speed.arms import ARMS, Stock
 
 PANELS = {'psnr_1': 'PSNR of one draw (dB)', 'ssim_1': 'SSIM of one draw'}
+NEAR = 1.5  # ratio of seconds
+HEIGHTS = (3, -8, 9, -8)  # of names, points
 OURS, STOCK, FRONT = '#d55e00', '#0072b2', '#b0b0b0'
 
 
@@ -36,13 +38,18 @@ def draw_pareto(made: pd.DataFrame, path: Path) -> None:
             shown = made.dropna(subset=score)
             on = shown.loc[front(shown, score)]
             axes.plot(on['seconds'], on[score], color=FRONT, linewidth=1, zorder=1)
-            for number, (name, row) in enumerate(shown.iterrows(), 1):
+            last = 0.0
+            # neighbours get their names on different sides
+            for number, (name, row) in enumerate(shown.sort_values('seconds').iterrows()):
+                left = row['seconds'] < NEAR * last
+                last = 0.0 if left else row['seconds']
                 colour = STOCK if isinstance(ARMS[str(name)], Stock) else OURS
                 axes.scatter(row['seconds'], row[score], color=colour, s=18, zorder=2)
                 axes.annotate(
                     str(name), (row['seconds'], row[score]), textcoords='offset points',
-                    xytext=(5, 4 if number % 2 else -9), fontsize=7,
+                    xytext=(-5 if left else 5, HEIGHTS[number % len(HEIGHTS)]),
+                    ha='right' if left else 'left', fontsize=7,
                 )  # fmt: skip
             axes.set(xscale='log', xlabel='seconds per draw of one brain', ylabel=label)
-            axes.margins(x=0.18, y=0.12)
+            axes.margins(x=0.25, y=0.12)
             axes.spines[['top', 'right']].set_visible(False)
