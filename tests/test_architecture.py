@@ -12,8 +12,9 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 LEAVES = {'bids_layout', 'boilerplate'}
 BELOW = {
     'settings': set(),
-    'model': set(),
-    'imaging': set(),
+    'threads': set(),
+    'model': {'threads'},
+    'imaging': {'threads'},
     'engine': set(),
     'evaluation': {'imaging'},
     'phantom': {'imaging'},
