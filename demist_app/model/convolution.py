@@ -48,7 +48,7 @@ def _is_slow(images: Tensor) -> bool:
         and images.dtype == torch.float32
         and len(images) == 1
         and images.shape[2] > 1
-        and images[0, :, :, :, 0].numel() <= _FAST
+        and images.shape[1:4].numel() <= _FAST
         and not torch.is_autocast_enabled('cpu')
     )
 

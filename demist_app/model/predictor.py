@@ -173,9 +173,7 @@ def draws_of(metadata: Mapping[str, Any], wanted: int | None = None) -> int:
         By the user; by default `DRAWS`.
     """
     diffusion = sampling(metadata)
-    if diffusion is None:
-        return 1
-    if diffusion['sampler'] == BRIDGE:
+    if diffusion is None or diffusion['sampler'] == BRIDGE:
         return 1
     return wanted or DRAWS
 
