@@ -20,11 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from memory import largest_gb
 from stock import stock
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from demist_app.memory import largest_resident
 from demist_app.model.autoencoder import Autoencoder
 from demist_app.model.demist import Demist, bfloat16_pays
 from demist_app.model.diffusion import add_noise, convert, scaled_linear, target
@@ -135,7 +135,7 @@ def measure(stage: str, arm: str, store: Path, threads: int) -> dict[str, float]
         clip_grad_norm_(trained, CLIP)
         optimizer.step()
         seconds.append(time.perf_counter() - begun)
-    return {'seconds': statistics.mean(seconds[WARM_UP:]), 'peak_gb': largest_gb()}
+    return {'seconds': statistics.mean(seconds[WARM_UP:]), 'peak_gb': largest_resident()}
 
 
 def main() -> None:

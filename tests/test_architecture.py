@@ -13,12 +13,13 @@ LEAVES = {'bids_layout', 'boilerplate'}
 BELOW = {
     'settings': set(),
     'threads': set(),
+    'memory': set(),
     'model': {'threads'},
     'imaging': {'threads'},
-    'engine': set(),
+    'engine': {'memory'},
     'evaluation': {'imaging'},
     'phantom': {'imaging'},
-    'training': {'model', 'imaging', 'evaluation', 'phantom'},
+    'training': {'memory', 'model', 'imaging', 'evaluation', 'phantom'},
     'interfaces': {'model', 'imaging', 'evaluation', 'phantom', 'training', *LEAVES},
     'workflows': {
         'interfaces',

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from memory import largest_gb
 from speed.arms import ARMS, Ours, Stock
 from speed.reference import Reference
 from stock import stock
 from torch.utils.flop_counter import FlopCounterMode
 
+from demist_app.memory import largest_resident
 from demist_app.model.bundle import Bundle, load_bundle
 from demist_app.model.demist import Demist
 from demist_app.model.presets import Preset
@@ -115,7 +115,7 @@ def main() -> None:
     elif not arm.whole:
         timed(0, 1)  # the first run prepares kernels
         seconds = [_scaled(arm.steps, timed(0, 1), timed(0, arm.limit), arm.limit)]
-    memory = largest_gb()
+    memory = largest_resident()
     if options.device != 'cpu':
         memory = torch.cuda.max_memory_allocated() / 1e9
     facts = {

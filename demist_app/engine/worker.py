@@ -10,7 +10,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import re
 import signal
 import threading
 import time
@@ -20,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,9 +28,9 @@ from demist_app.engine.configuration import configure
 from demist_app.engine.environment import without_secrets
 from demist_app.engine.failures import LOST
 from demist_app.engine.schedule import Job
+from demist_app.memory import forget_largest_resident, largest_resident
 
 CONTEXT = multiprocessing.get_context('forkserver')  # the parent's threads and CUDA stay out of it
-PROC = Path('/proc/self')
 RESTART = 2.0  # seconds a killed fork server may take to be seen as dead and replaced
 PATIENCE = 10.0  # seconds a process may take to exit once it has nothing to do
 
@@ -225,8 +223,7 @@ def _serve(
 
 def _run(payload: bytes) -> Outcome:
     gc.collect()
-    with suppress(OSError):
-        (PROC / 'clear_refs').write_text('5')  # restarts VmHWM
+    forget_largest_resident()
     start = time.monotonic()
     error = None
     try:
@@ -234,9 +231,7 @@ def _run(payload: bytes) -> Outcome:
         node.run(updatehash=updatehash)
     except BaseException:  # a node that calls sys.exit has failed, too
         error = traceback.format_exc()
-    peak = re.search(r'^VmHWM:\s*(\d+) kB', (PROC / 'status').read_text(), re.MULTILINE)
-    assert peak, 'proc/self/status names VmHWM on every Linux'
-    return Outcome(error, Usage(time.monotonic() - start, int(peak[1]) * 1024 / 1e9))
+    return Outcome(error, Usage(time.monotonic() - start, largest_resident()))
 
 
 def _exit_with_parent() -> None:

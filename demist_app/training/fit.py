@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import resource
 import sys
 import time
 import warnings
@@ -27,6 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from demist_app.memory import largest_resident
 from demist_app.model.demist import bfloat16_pays
 from demist_app.training.patches import Draws
 from demist_app.training.stage import CLIP, Stage
@@ -294,7 +294,7 @@ def peak_memory(device: torch.device) -> float:
     """Return what this process has filled at most, GiB."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return largest_resident() * 1e9 / 2**30
 
 
 def _describe(machine: Machine) -> str:
