@@ -2,7 +2,8 @@
 
 Cohorts of small phantom heads (2 mm, as in `soak`), each run from nothing: seconds per unit, the
 largest resident set of the main process, and what a second processor is worth. Then the time until
-a data set of a thousand participants is indexed and its run planned. Prints Markdown.
+a data set of a thousand participants is indexed and its run planned. Prints Markdown. What follows
+``--`` is given to demist.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from launch import parse
 from soak import write_units
 
 SIZES, LARGE = (1, 10, 50), 1000
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument('--sizes', type=int, nargs='+', default=SIZES)
     parser.add_argument('--nprocs', type=int, default=2)
     parser.add_argument('--seed', type=int, default=0)
-    options, extra = parser.parse_known_args()
+    options, extra = parse(parser)
     folder: Path = options.folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     bids = folder / 'bids'

@@ -22,7 +22,7 @@ from table1.tables import comparisons, page
 from demist_app.training.methods import METHODS
 
 HERE = Path(__file__).resolve().parent
-PARTICIPANTS, FOLDS, DRAWS, JOBS = 15, 5, 4, 2
+PARTICIPANTS, FOLDS, DRAWS, JOBS = 15, 5, 2, 2
 
 
 def train(folder: Path, options: argparse.Namespace, extra: Sequence[str]) -> int:
