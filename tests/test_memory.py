@@ -1,12 +1,15 @@
-"""The largest memory of a process is its own, and can be forgotten."""
+"""The largest memory of a process is its own, and can be forgotten; what it frees is used again."""
 
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from demist_app.memory import forget_largest_resident, largest_resident
+from demist_app.memory import forget_largest_resident, largest_resident, reusing_freed
 
 GREW = 0.4  # GB
 
@@ -34,3 +37,37 @@ def test_a_process_does_not_inherit_that_of_its_parent() -> None:
     ask = 'from demist_app.memory import largest_resident; print(largest_resident())'
     told = subprocess.run([sys.executable, '-c', ask], check=True, capture_output=True, text=True)
     assert float(told.stdout) < largest_resident() / 2
+
+
+def faults(arrays: int) -> int:
+    """Return how often the kernel had to find a page for arrays of 40 MB, one after another."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(arrays):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_large_arrays_take_over_freed_memory() -> None:
+    apart = faults(10)
+    with reusing_freed():
+        faults(20)  # the first few leave gaps too small for the next
+        assert faults(10) < apart / 10
+    assert faults(10) > apart / 2
+
+
+def test_freed_memory_is_given_back_at_the_end() -> None:
+    def resident() -> float:
+        pages = Path('/proc/self/statm').read_text().split()[1]
+        return int(pages) * resource.getpagesize() / 1e9
+
+    before = resident()
+    with reusing_freed():
+        torch.ones(int(GREW * 1e9 / 4))
+        assert resident() > before + GREW / 2
+    assert resident() < before + GREW / 4
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('ctypes.CDLL', lambda _: object())
+    with reusing_freed():
+        assert torch.ones(3).sum() == 3

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demist_app.imaging.volumes import InputError
+from demist_app.memory import reusing_freed
 from demist_app.threads import torch_threads
 
 SPACING = 2.0
@@ -162,7 +163,7 @@ def extract_brain(
     orientation = io_orientation(image.affine)
     data = apply_orientation(np.asanyarray(image.dataobj, dtype=np.float32), orientation)
     zooms = nib.affines.voxel_sizes(image.affine)[np.argsort(orientation[:, 0])]
-    with torch_threads(threads):
+    with torch_threads(threads), reusing_freed():
         coarse = to_network_grid(np.ascontiguousarray(data), tuple(zooms))
         distance = brain_distance(network or load_network(), coarse)
         solid = torch.from_numpy(_largest_piece(distance[0, 0].numpy() < 0))

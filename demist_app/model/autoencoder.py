@@ -6,6 +6,7 @@ import torch
 from monai.networks.nets import AutoencoderKL
 from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import Tensor, nn
+from torch.nn import functional
 
 from demist_app.model.convolution import quick
 from demist_app.model.presets import AutoencoderPreset
@@ -47,6 +48,9 @@ class Autoencoder(AutoencoderKL):
         _fill(self.quant_conv_log_sigma, _FIRST_LOG_VARIANCE)
         if not preset.norm_groups:
             _unnormalise(self)
+        for module in self.modules():
+            if type(module) is AEKLResBlock:
+                module.__class__ = _ResidualBlock
         quick(self)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +71,17 @@ class Autoencoder(AutoencoderKL):
         z : Tensor, shape (B, L, x, y, z)
         """
         return unfold(super().decode(z), self.fold)
+
+
+class _ResidualBlock(AEKLResBlock):
+    """MONAI's, in place where autograd keeps nothing: a third less memory to fill."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised = self.norm1(x)
+        update: Tensor = self.conv1(functional.silu(normalised, inplace=normalised is not x))
+        update = self.conv2(functional.silu(self.norm2(update), inplace=True))
+        update += self.nin_shortcut(x)
+        return update
 
 
 def build_autoencoder(preset: AutoencoderPreset, channels: int) -> Autoencoder:

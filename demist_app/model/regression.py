@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from demist_app.memory import reusing_freed
 from demist_app.model.bundle import Bundle, understood
 from demist_app.model.demist import bfloat16_pays
 from demist_app.model.predictor import REGRESSION, Image, Prediction
@@ -73,7 +74,7 @@ class RegressionPredictor:
         """Synthesise PSR; see `Predictor.predict`."""
         place, warnings = settle_device(device)
         brain = Brain(images, mask)
-        with torch_threads(threads):
+        with torch_threads(threads), reusing_freed():
             values = self.inside(brain, place)
         return Prediction(
             mean=brain.volume(values),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
+from demist_app.memory import reusing_freed
 from demist_app.model.bundle import Bundle, understood
 from demist_app.model.demist import Demist, bfloat16_pays
 from demist_app.model.diffusion import (
@@ -113,7 +114,7 @@ class DiffusionPredictor:
         """
         order = _Order(images, mask, n_samples, seed)
         warnings: list[str] = []
-        with torch_threads(threads):
+        with torch_threads(threads), reusing_freed():
             if device != 'cpu' and not torch.cuda.is_available():
                 _warn(warnings, f'PyTorch finds no GPU for the device {device}: used the CPU')
                 device = 'cpu'
@@ -174,7 +175,7 @@ class DiffusionPredictor:
             If the memory does not suffice for the smallest windows on the CPU.
         """
         brain = _Brain(images, mask, self.preset)
-        with torch_threads(threads):
+        with torch_threads(threads), reusing_freed():
             if device != 'cpu':
                 with suppress(ShortOfMemoryError):
                     return self._describe(torch.device(device), brain)

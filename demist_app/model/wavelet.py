@@ -13,6 +13,7 @@ from monai.networks.nets import DiffusionModelUNet
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from demist_app.memory import reusing_freed
 from demist_app.model.autoencoder import fold, unfold
 from demist_app.model.baselines import WaveletPreset
 from demist_app.model.bundle import Bundle, understood
@@ -145,7 +146,7 @@ class WaveletPredictor:
         place, warnings = settle_device(device)
         brain = Brain(images, mask)
         spread = Spread(self.uncertainty)
-        with torch_threads(threads):
+        with torch_threads(threads), reusing_freed():
             for draw in range(n_samples):
                 spread.add(self._draw(brain, np.random.SeedSequence([seed, draw]), place))
         sd = spread.sd

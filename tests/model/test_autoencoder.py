@@ -1,11 +1,13 @@
 """Both autoencoders of stage 1."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.networks.nets.autoencoderkl import AEKLResBlock
 from torch import nn
 
 from demist_app.model.autoencoder import (
@@ -100,3 +102,25 @@ def test_statistics_are_a_mean_per_channel_and_one_deviation_each():
     mean, sd = latent_statistics(latents)
     assert mean.tolist() == [1, 10]
     assert sd == pytest.approx([1.0954, 10.954], abs=1e-3)  # of (0, 2) six times over, unbiased
+
+
+@pytest.mark.parametrize('name', ['tiny', 'paper'])
+def test_residual_blocks_are_those_of_monai(name):
+    """In place or not: the same to the bit, and so are the gradients."""
+    own = build_autoencoder(load_preset(name).autoencoder, 1).decoder.blocks[1]
+    for parameter in own.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    stock = deepcopy(own)
+    stock.__class__ = AEKLResBlock
+    hidden = torch.randn(1, own.in_channels, 4, 5, 6)
+    found = []
+    for block in (own, stock):
+        seen = hidden.clone().requires_grad_()
+        made = block(seen)
+        made.square().sum().backward()
+        found.append([made, seen.grad, *(p.grad for p in block.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    with torch.inference_mode():
+        seen = hidden.clone()
+        assert torch.equal(own(seen), found[0][0])
+        assert torch.equal(seen, hidden)

@@ -1,14 +1,33 @@
 """Convolutions that go to the fast way give what PyTorch's own give."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.networks.blocks import Convolution, UpSample
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from demist_app.model.convolution import Conv3d, quick
 
 SIDE = st.integers(2, 7)
+
+
+def doubling(channels, factor=2, interpolation='nearest'):
+    """Return what MONAI's decoders have."""
+    return UpSample(
+        3,
+        channels,
+        channels,
+        factor,
+        mode='nontrainable',
+        interp_mode=interpolation,
+        align_corners=None,
+        pre_conv=None,
+        post_conv=Convolution(3, channels, channels, conv_only=True),
+    )
 
 
 def both(channels, **options):
@@ -65,3 +84,51 @@ def test_weights_keep_their_names():
     assert [type(module) for module in network] == [Conv3d, nn.ReLU, Conv3d]
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 2), st.just(8), SIDE, SIDE, SIDE),
+    bias=st.booleans(),
+    memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last_3d]),
+)
+def test_products_of_matrices_are_convolutions_of_one_voxel(shape, bias, memory_format):
+    stock = nn.Conv3d(8, 5, 1, bias=bias)
+    own = quick(nn.Sequential(deepcopy(stock)))
+    images = torch.randn(shape).to(memory_format=memory_format)
+    torch.testing.assert_close(own(images), stock(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize('shape', [(1, 24, 30, 32, 7), (2, 24, 3, 5, 4), (1, 24, 1, 2, 3)])
+def test_doubling_and_convolving_at_once_is_one_after_the_other(shape, memory_format):
+    stock = doubling(24)
+    own = quick(deepcopy(stock))
+    assert list(own.state_dict()) == list(stock.state_dict())
+    images = torch.randn(shape).to(memory_format=memory_format)
+    with torch.inference_mode():
+        made, expected = own(images), stock(images)
+        assert made.is_contiguous(memory_format=memory_format) or min(shape) == 1
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+    own(images).sum().backward()
+    stock(images).sum().backward()
+    for ours, theirs in zip(own.parameters(), stock.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-3)
+
+
+def test_doubling_at_once_takes_fewer_operations():
+    def operations(network):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            network(torch.randn(1, 64, 20, 20, 6))
+        return counter.get_total_flops()
+
+    stock = doubling(64)
+    assert operations(quick(deepcopy(stock))) == pytest.approx(operations(stock) * 8 / 27)
+
+
+@pytest.mark.parametrize('kind', ['trilinear', 'nearest'])
+def test_other_doublings_are_left_to_monai(kind):
+    network = doubling(4, 3 if kind == 'nearest' else 2, kind)
+    before = [type(module) for module in network.modules()]
+    after = [type(module) for module in quick(network).modules()]
+    assert after == [Conv3d if found is nn.Conv3d else found for found in before]
