@@ -76,7 +76,17 @@ def _stock(arm: Stock, bundle: Bundle, device: str) -> Callable[..., Any]:
     return draw
 
 
-def _scaled(steps: int, one: float, some: float, limit: int) -> float:
+def prepared(arm: Ours | Stock, bundle: Bundle, device: str, threads: int) -> Callable[..., Any]:
+    """Return what makes one map of an arm from images, mask and seed.
+
+    That of a `Stock` takes the number of steps to make as well.
+    """
+    if isinstance(arm, Ours):
+        return _ours(arm, bundle, device, threads)
+    return _stock(arm, bundle, device)
+
+
+def scaled(steps: int, one: float, some: float, limit: int) -> float:
     """Extrapolate what one and `limit` steps cost to all of them."""
     return one + (steps - 1) * (some - one) / (limit - 1)
 
@@ -96,11 +106,7 @@ def main() -> None:
     arm = ARMS[options.arm]
     with np.load(options.example) as stored:
         images, mask = stored['images'], stored['mask']
-    bundle = load_bundle(options.bundle)
-    if isinstance(arm, Ours):
-        draw = _ours(arm, bundle, options.device, options.threads)
-    else:
-        draw = _stock(arm, bundle, options.device)
+    draw = prepared(arm, load_bundle(options.bundle), options.device, options.threads)
     maps, seconds = [], []
 
     def timed(*arguments: Any) -> float:
@@ -114,7 +120,7 @@ def main() -> None:
         seconds += [timed(0) for _ in range(REPEATS - len(seconds))]
     elif not arm.whole:
         timed(0, 1)  # the first run prepares kernels
-        seconds = [_scaled(arm.steps, timed(0, 1), timed(0, arm.limit), arm.limit)]
+        seconds = [scaled(arm.steps, timed(0, 1), timed(0, arm.limit), arm.limit)]
     memory = largest_resident()
     if options.device != 'cpu':
         memory = torch.cuda.max_memory_allocated() / 1e9
@@ -139,7 +145,7 @@ def _flops(arm: Ours | Stock, draw: Callable[..., Any], images: Any, mask: Any) 
             draw(images, mask, 0, *arguments)
         return float(counter.get_total_flops())
 
-    return count() if isinstance(arm, Ours) else _scaled(arm.steps, count(1), count(2), 2)
+    return count() if isinstance(arm, Ours) else scaled(arm.steps, count(1), count(2), 2)
 
 
 if __name__ == '__main__':

@@ -7,8 +7,6 @@ from drawing import drawn
 from speed.arms import ARMS, Stock
 
 PANELS = {'psnr_1': 'PSNR of one draw (dB)', 'ssim_1': 'SSIM of one draw'}
-NEAR = 1.5  # ratio of seconds
-HEIGHTS = (3, -8, 9, -8)  # of names, points
 OURS, STOCK, FRONT = '#d55e00', '#0072b2', '#b0b0b0'
 
 
@@ -35,21 +33,24 @@ def draw_pareto(made: pd.DataFrame, path: Path) -> None:
     """
     with drawn(path, (8.6, 3.2), 'constrained') as figure:
         for axes, (score, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
-            shown = made.dropna(subset=score)
+            shown = made.dropna(subset=score).sort_values('seconds')
             on = shown.loc[front(shown, score)]
             axes.plot(on['seconds'], on[score], color=FRONT, linewidth=1, zorder=1)
-            last = 0.0
-            # neighbours get their names on different sides
-            for number, (name, row) in enumerate(shown.sort_values('seconds').iterrows()):
-                left = row['seconds'] < NEAR * last
-                last = 0.0 if left else row['seconds']
-                colour = STOCK if isinstance(ARMS[str(name)], Stock) else OURS
-                axes.scatter(row['seconds'], row[score], color=colour, s=18, zorder=2)
-                axes.annotate(
-                    str(name), (row['seconds'], row[score]), textcoords='offset points',
-                    xytext=(-5 if left else 5, HEIGHTS[number % len(HEIGHTS)]),
-                    ha='right' if left else 'left', fontsize=7,
-                )  # fmt: skip
+            # numbers, since names of neighbours would lie upon each other
+            arms = [
+                axes.scatter(
+                    row['seconds'],
+                    row[score],
+                    color=STOCK if isinstance(ARMS[str(name)], Stock) else OURS,
+                    marker=f'${number}$',
+                    s=45,
+                    linewidths=0.4,
+                    label=name,
+                    zorder=2,
+                )
+                for number, (name, row) in enumerate(shown.iterrows(), 1)
+            ]
             axes.set(xscale='log', xlabel='seconds per draw of one brain', ylabel=label)
             axes.margins(x=0.25, y=0.12)
             axes.spines[['top', 'right']].set_visible(False)
+        figure.legend(handles=arms, loc='outside right center', frameon=False, fontsize=8)
