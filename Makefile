@@ -152,6 +152,8 @@ speed: build/bench/bids
 	    --threads 2 --workers 1
 	PYTHONPATH=benchmarks $(BIN)/python -m speed build/small/teacher build/bench/bids build/heldout/small \
 	    build/speed --student demist_app/data/bundles/small
+	PYTHONPATH=benchmarks $(BIN)/python -m speed.rounds build/small/teacher \
+	    demist_app/data/bundles/small build/speed/sub-01_ses-01.npz
 
 # What an update of stages 1a and 2 costs beside the loop of a tutorial; after make small
 steps: .venv/installed

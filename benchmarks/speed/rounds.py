@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument('bundle', type=Path, help='stages 1 and 2')
     parser.add_argument('student', type=Path, help='and 3')
     parser.add_argument('example', type=Path, help='npz: images, mask; of python -m speed')
-    parser.add_argument('--rounds', type=int, default=6)
+    parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, default=2)
     options = parser.parse_args()
