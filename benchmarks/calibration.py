@@ -56,6 +56,8 @@ class Sample:
         By target.
     noise : dict of str to float
         By target, SD.
+    draws : int
+        That mean and SD are of; 1 for a model that states its SD.
     """
 
     participant: str
@@ -64,13 +66,16 @@ class Sample:
     scale: float
     observed: Mapping[str, Array]
     noise: Mapping[str, float]
+    draws: int
 
     def error(self, target: str) -> Array:
         """Observed minus predicted."""
         return self.observed[target] - self.mean
 
 
-def sample(case: Case, mean: Array, sd: Array, scale: float, maps: list[Array]) -> Sample:
+def sample(
+    case: Case, mean: Array, sd: Array, scale: float, maps: list[Array], draws: int
+) -> Sample:
     """Put values of one region together; maps are noise-free, measured and repeated."""
     fit, measured, retest = maps
     return Sample(
@@ -80,6 +85,7 @@ def sample(case: Case, mean: Array, sd: Array, scale: float, maps: list[Array]) 
         scale,
         dict(zip(TARGETS, (fit, measured), strict=True)),
         dict(zip(TARGETS, (0.0, measurement_noise(measured, retest)), strict=True)),
+        draws,
     )
 
 
@@ -107,7 +113,12 @@ def from_maps(case: Case, demist: Path) -> Iterator[tuple[str, Sample]]:
     scale = facts.get('SDScale', 1.0)  # a model without sampling has none
     for region, voxels in chosen(case, inside):
         ours, stated, *maps = (image.ravel()[voxels] for image in (mean, sd, *targets(case)))
-        yield region, sample(case, ours, stated / scale, scale, maps)
+        yield (
+            region,
+            sample(
+                case, ours, stated / scale, scale, maps, facts['Draws'] if 'SDScale' in facts else 1
+            ),
+        )
 
 
 def of_lesions(case: Case, mask: NDArray[np.bool_], drawn: Array, scale: float) -> Sample:
@@ -117,7 +128,7 @@ def of_lesions(case: Case, mask: NDArray[np.bool_], drawn: Array, scale: float) 
     maps = [ndimage.mean(image[mask], numbers, seen) for image in targets(case)]
     means = np.array([ndimage.mean(draw, numbers, seen) for draw in drawn])
     sd = predictive_sd(means.std(axis=0, ddof=1), draws=len(drawn))
-    return sample(case, means.mean(axis=0), sd, scale, maps)
+    return sample(case, means.mean(axis=0), sd, scale, maps, len(drawn))
 
 
 def learned_scales(found: list[Sample]) -> dict[str, float]:
@@ -162,7 +173,10 @@ def print_coverage(regions: Mapping[str, list[Sample]], scales: Mapping[str, flo
                     f'{-error.mean():+.2f}',
                     f'{np.sqrt(np.mean(error**2)):.2f}',
                     f'{np.sqrt(np.mean(sd**2)):.2f}',
-                    *(f'{share:.1%}' for share in coverage(error, sd).values()),
+                    *(
+                        f'{share:.1%}'
+                        for share in coverage(error, sd, draws=found[0].draws).values()
+                    ),
                 ]
                 print(f'| {target} | {region} | {title} | ' + ' | '.join(cells) + ' |')
 

@@ -123,10 +123,14 @@ class Calibration:
         Actual against nominal coverage, one for each method.
     regions : tuple of (str, str)
         Lines of these, and their classes.
-    spread : Square
-        Error against stated SD, one line for each method.
+    spread : Square or None
+        Error against stated SD, one line for each method; none if all have few draws.
     methods : tuple of (str, str)
         Lines of this one, and their classes.
+    enough : int
+        Draws that a method needs for a line of it.
+    widths : str
+        How many SDs the interval of nine tenths reaches, in words.
     levels : tuple of str
         Nominal coverages.
     brain, rows : tuple of tuple of str
@@ -136,8 +140,10 @@ class Calibration:
 
     coverage: tuple[Square, ...]
     regions: tuple[tuple[str, str], ...]
-    spread: Square
+    spread: Square | None
     methods: tuple[tuple[str, str], ...]
+    enough: int
+    widths: str
     levels: tuple[str, ...]
     brain: tuple[tuple[str, ...], ...]
     rows: tuple[tuple[str, ...], ...]

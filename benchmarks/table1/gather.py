@@ -107,7 +107,8 @@ class Results:
     Attributes
     ----------
     scores : DataFrame
-        ``group_scores.tsv``, methods in the order of the paper's table.
+        ``group_scores.tsv``, methods in the order of the paper's table; scans that all of them
+        have scored.
     bundles : dict
         Method to the metadata of the models of its folds.
     units : list of Unit
@@ -170,6 +171,7 @@ def gather(folder: Path) -> Results:
     keys = ['participant_id', 'session_id', 'group']
     counts = scores.groupby(keys).size()
     names = counts.index[counts == len(methods)]
+    scores = scores[scores.set_index(keys).index.isin(names)]
     units = [Unit(folder, *name, methods) for name in names]
     first = {unit.participant: unit for unit in reversed(units) if unit.group == 'patient'}
     scans = [scan_of(unit) for unit in reversed(first.values())]

@@ -1,7 +1,7 @@
 """The tables of the page, Markdown."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from common import Map, cases
 from heldout import SPLIT, split_rows
-from lesions import BRIGHT, ORACLE, TRUTH, agreements, curves
+from lesions import BRIGHT, ORACLE, TRUTH, Table, agreements, curves
+from numpy.typing import NDArray
 from table1.gather import RETEST, Results, lesion_means, title_of
 
 from demist_app.evaluation.lesions import pair_scores
 from demist_app.evaluation.roc import delong_test
-from demist_app.evaluation.statistics import caption, compare
+from demist_app.evaluation.statistics import caption, compare, holm
 
 PUBLISHED = json.loads((Path(__file__).parent / 'published.json').read_text('utf-8'))
 OURS = ('ftldm+controlnet', 'ftldm+lora', 'demist-tokens', 'demist')
@@ -43,6 +44,7 @@ class Metric:
 METRICS = {
     'psnr': Metric('PSNR (dB)', 1, 2, 'idxmax'),
     'ssim': Metric('SSIM', 1, 4, 'idxmax'),
+    'ssim_eroded': Metric('SSIM, eroded', 1, 4, 'idxmax'),
     'mse': Metric('MSE (1e-3)', 1e3, 3, 'idxmin'),
     'l1': Metric('L1 (1e-3)', 1e3, 2, 'idxmin'),
     'ncc': Metric('NCC', 1, 4, 'idxmax'),
@@ -107,7 +109,8 @@ def main_table(found: Results, compared: pd.DataFrame) -> str:
         f'Ours: {len(scans)} scans of {people} digital phantoms, out of fold; mean ± SD over '
         'participants (scans of one averaged first), inside the brain as demist finds it; both '
         'maps divided by the 99.5th percentile of the measured one and clipped to [0, 1], MAE '
-        'unscaled. Best in bold. '
+        'unscaled; SSIM over the brain and over the voxels whose whole window is brain '
+        '(*eroded*). Best in bold. '
         + caption(title_of(baseline)).replace('*', r'\*', 1)
         + f' {title_of(baseline)} is the best baseline here. *fit* is the measurement without '
         'noise, which no method can be expected to beat, *retest* its repetition.\n\n'
@@ -177,17 +180,14 @@ def lesions(found: Results) -> str:
     tables = {title: lesion_means(found, title) for title in titles}
     counts = np.isfinite(tables[ORACLE]).sum(axis=0)
     baseline = title_of(PAPERS_BASELINE)
+    p_values = {one: _against(one, titles, tables) for one in (ORACLE, baseline)}
     rows = []
-    for title in titles:
-        cells = curves(title, found.scans, tables, ORACLE)
-        against = '–'
-        if baseline in titles and title != baseline:
-            labels, scores, _ = pair_scores(tables[title], 'combined', bright=title == BRIGHT)
-            others = pair_scores(tables[baseline], 'combined')[1]
-            against = f'{delong_test(labels, scores, others):.3g}'
+    for number, title in enumerate(titles):
+        cells = curves(title, found.scans, tables, ORACLE)[:-1]
+        against = [f'{p[number]:.3g}'.replace('nan', '–') for p in p_values.values()]
         varies = np.ptp(tables[title][:, 0]) > CONSTANT
         agreed = agreements(title, tables) if varies else ['–'] * 6
-        rows.append([title, *cells, against, *agreed])
+        rows.append([title, *cells, *against, *agreed])
     columns = (
         'map', 'AUC, combined', 'participants drawn', 'AUC, pNAWM', 'AUC, dNAWM', 'AUC, voxels',
         'p, measured', f'p, {baseline}', 'r, true', 'CCC, true', 'bias, true (pp)', 'r, measured',
@@ -196,11 +196,24 @@ def lesions(found: Results) -> str:
     text = (
         f'{counts[0]} lesions of {len(found.scans)} patients (first scans), {counts[1]} with '
         f'proximal and {counts[2]} with distal normal-appearing white matter. In brackets 95 % '
-        'intervals of DeLong, for agreement the limits; p: DeLong test of the combined AUC, not '
-        f'adjusted. {ORACLE} is the oracle: a map above it has copied the contrast of FLAIR, and '
-        'the agreement of mean PSR in lesions says how right it is.'
+        'intervals of DeLong, for agreement the limits; p: DeLong test of the combined AUC, '
+        f'Holm-adjusted over the rows. {ORACLE} is the oracle: a map above it has copied the '
+        'contrast of FLAIR, and the agreement of mean PSR in lesions says how right it is.'
     )
     return text + '\n\n' + table(columns, rows)
+
+
+def _against(one: str, titles: Sequence[str], tables: Mapping[str, Table]) -> NDArray[np.float64]:
+    """Return the adjusted p of all maps having the area of one of them; NaN where there is none."""
+
+    def tested(title: str) -> float:
+        if one not in tables or title == one:
+            return np.nan
+        labels, scores, _ = pair_scores(tables[title], 'combined', bright=title == BRIGHT)
+        others = pair_scores(tables[one], 'combined', bright=one == BRIGHT)[1]
+        return delong_test(labels, scores, others)
+
+    return holm([tested(title) for title in titles])
 
 
 def noise_ceiling(found: Results) -> str:

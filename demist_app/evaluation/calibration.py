@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverage of the intervals that are checked."""
+
+ENOUGH_DRAWS = 8
+"""Fewer do not tell where errors are large from where draws happen to differ."""
 
 Array = NDArray[np.float64]
 
@@ -66,8 +69,34 @@ def measurement_noise(first: ArrayLike, second: ArrayLike) -> float:
     return float(np.std(np.asarray(first, float) - np.asarray(second, float)) / np.sqrt(2))
 
 
-def coverage(error: ArrayLike, sd: ArrayLike) -> dict[float, float]:
-    """Return how often Gaussian intervals hold what was observed.
+def half_widths(draws: int | None = None) -> dict[float, float]:
+    """Return how many SDs to both sides of the mean an interval reaches.
+
+    The SD of few draws is itself uncertain, so that intervals follow Student's t.
+
+    Parameters
+    ----------
+    draws : int, optional
+        How many draws the SD was estimated from; none, or 1, where a model states it.
+
+    Returns
+    -------
+    dict
+        By nominal coverage (0.5, 0.8, 0.9, 0.95).
+
+    Examples
+    --------
+    >>> [round(width, 2) for width in half_widths().values()]
+    [0.67, 1.28, 1.64, 1.96]
+    >>> [round(width, 2) for width in half_widths(8).values()]
+    [0.71, 1.41, 1.89, 2.36]
+    """
+    law = t(draws - 1) if draws and draws > 1 else norm
+    return {level: float(law.ppf((1 + level) / 2)) for level in LEVELS}
+
+
+def coverage(error: ArrayLike, sd: ArrayLike, *, draws: int | None = None) -> dict[float, float]:
+    """Return how often intervals hold what was observed.
 
     Parameters
     ----------
@@ -75,6 +104,8 @@ def coverage(error: ArrayLike, sd: ArrayLike) -> dict[float, float]:
         Observed minus predicted.
     sd : array_like, shape (n,)
         As `predictive_sd` returns it.
+    draws : int, optional
+        As for `half_widths`.
 
     Returns
     -------
@@ -82,11 +113,16 @@ def coverage(error: ArrayLike, sd: ArrayLike) -> dict[float, float]:
         Nominal coverage (0.5, 0.8, 0.9, 0.95) to actual coverage.
     """
     size, stated = np.abs(np.asarray(error, float)), np.asarray(sd, float)
-    return {level: float(np.mean(size <= norm.ppf((1 + level) / 2) * stated)) for level in LEVELS}
+    return {
+        level: float(np.mean(size <= width * stated)) for level, width in half_widths(draws).items()
+    }
 
 
 def spread_skill(error: ArrayLike, sd: ArrayLike, bins: int = 10) -> SpreadSkill:
     """Group by the stated SD and compare it with the error.
+
+    The SD of few draws is large by chance where it is large, which flattens the line of a perfect
+    model: with fewer than `ENOUGH_DRAWS` it tells nothing. Equal SDs are grouped at random.
 
     Parameters
     ----------
@@ -96,7 +132,8 @@ def spread_skill(error: ArrayLike, sd: ArrayLike, bins: int = 10) -> SpreadSkill
         Groups of equal size.
     """
     errors, stated = np.asarray(error, float), np.asarray(sd, float)
-    groups = np.array_split(np.argsort(stated, kind='stable'), bins)
+    ties = np.random.default_rng(0).permutation(len(stated))  # not by their place in the brain
+    groups = np.array_split(np.lexsort((ties, stated)), bins)
 
     def rms(values: Array) -> Array:
         return np.array([np.sqrt(np.mean(values[group] ** 2)) for group in groups])

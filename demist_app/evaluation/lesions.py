@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import minimize
 
+from demist_app.evaluation.roc import auc
 from demist_app.imaging.tissue import FACES
 
 SMALLEST_MM3 = 27.0
@@ -25,6 +26,8 @@ OVERLAP = 0.5
 """NAWM found, as a share of the lesion's volume, below which a lesion has no such partner."""
 LESION, PROXIMAL, DISTAL = range(3)
 """Columns of what `means` returns."""
+BRIGHT = 'FLAIR'
+"""The one image whose lesions are brighter than white matter."""
 PARTNERS = {'combined': (PROXIMAL, DISTAL), 'pNAWM': (PROXIMAL,), 'dNAWM': (DISTAL,)}
 """What lesions are told apart from, by the paper's names (its figure 2)."""
 
@@ -240,6 +243,17 @@ def voxel_scores(
             scores.append(values[part].astype(float))
     joined = np.concatenate(scores)
     return np.concatenate(labels), joined if bright else -joined
+
+
+def voxel_auc(
+    image: NDArray[np.float32], pairs: Sequence[Pair], partner: str, *, bright: bool = False
+) -> float | None:
+    """Return the area under the curve over the voxels of one scan, 4 digits; arguments as above.
+
+    None where no lesion has such a partner.
+    """
+    labels, scores = voxel_scores(image, pairs, partner, bright=bright)
+    return round(auc(labels, scores), 4) if len(labels) else None
 
 
 def _proximal(inside: Mask, box: tuple[slice, ...], nawm: Mask, size: Array) -> Voxels | None:

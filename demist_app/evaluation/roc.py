@@ -125,14 +125,21 @@ def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> float
         At least two of each kind.
     first, second : array_like, shape (rows,)
         High where the label should be 1.
+
+    Returns
+    -------
+    float
+        NaN where the difference has no variance, as for a map of one value beside one that tells
+        all rows apart: nothing is known of other rows then.
     """
     pairs = zip(_placements(labels, first), _placements(labels, second), strict=True)
     positive, negative = (one - other for one, other in pairs)
     if not (positive.any() or negative.any()):  # the two order the rows alike
         return 1.0
     variance = positive.var(ddof=1) / len(positive) + negative.var(ddof=1) / len(negative)
-    with np.errstate(divide='ignore'):
-        return float(2 * norm.sf(np.abs(positive.mean()) / np.sqrt(variance)))
+    if variance == 0:
+        return float('nan')
+    return float(2 * norm.sf(np.abs(positive.mean()) / np.sqrt(variance)))
 
 
 def auc_interval(

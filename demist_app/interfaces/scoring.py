@@ -1,5 +1,7 @@
 """From a synthetic map to what a measured one says of it."""
 
+from typing import Any
+
 import nibabel as nb
 import numpy as np
 from nipype.interfaces.base import (
@@ -96,15 +98,16 @@ class ScoreOutOfFold(SimpleInterface):
         if isdefined(inputs.pairs):
             meta['LesionPairs'] = self._lesion_pairs(synthetic, measured, voxel_ml)
         if isdefined(inputs.sd):
+            draws = meta['Draws'] if 'SDScale' in meta else 1  # else the SD is not of draws
             meta['Calibration'] = calibration(
-                measured - synthetic, _load(inputs.sd), {'brain': mask} | found
+                measured - synthetic, _load(inputs.sd), {'brain': mask} | found, draws
             )
         self._results['meta'] = meta
         return runtime
 
     def _lesion_pairs(self, synthetic, measured, voxel_ml):
-        """Return volume and means of every lesion, its proximal and its distal NAWM."""
-        from demist_app.evaluation.lesions import means
+        """Return volume and means of every lesion and its NAWM, and areas for all their voxels."""
+        from demist_app.evaluation.lesions import BRIGHT, PARTNERS, means, voxel_auc
         from demist_app.interfaces.lesions import load_pairs
 
         pairs = load_pairs(self.inputs.pairs)
@@ -115,12 +118,20 @@ class ScoreOutOfFold(SimpleInterface):
             'T1w': _load(self.inputs.t1w),
         }
         volumes = {'Volume': [round(len(pair.lesion) * voxel_ml, 6) for pair in pairs]}
-        return volumes | {name: _listed(means(image, pairs)) for name, image in maps.items()}
+        areas = {
+            name: {
+                partner: voxel_auc(image, pairs, partner, bright=name == BRIGHT)
+                for partner in PARTNERS
+            }
+            for name, image in maps.items()
+        }
+        listed = {name: _listed(means(image, pairs)) for name, image in maps.items()}
+        return volumes | listed | {'VoxelAUC': areas}
 
 
 def calibration(
-    error: np.ndarray, sd: np.ndarray, regions: dict[str, np.ndarray]
-) -> dict[str, dict]:
+    error: np.ndarray, sd: np.ndarray, regions: dict[str, np.ndarray], draws: int
+) -> dict[str, Any]:
     """Say how errors compare with what the model states, so that scans can be pooled.
 
     Everything is a mean over voxels: means of scans and of participants follow from it.
@@ -131,18 +142,22 @@ def calibration(
         Measured − synthetic PSR and the stated SD of one voxel, percentage points.
     regions : dict of str to ndarray of bool, shape (X, Y, Z)
         None is empty; ``brain`` is among them.
+    draws : int
+        That the SD is of; 1 for a model that states the size of its errors.
 
     Returns
     -------
     dict
         ``Regions``: region to its voxels, mean error, mean square error, mean stated variance, and
-        nominal to actual coverage. ``Tenths``: mean stated variance and mean square error of the
-        tenths of the brain's voxels, from the smallest stated SD to the largest.
+        nominal to actual coverage. ``Draws``: as given. ``Tenths``: mean stated variance and mean
+        square error of the tenths of the brain's voxels, from the smallest stated SD to the
+        largest.
     """
     from demist_app.evaluation.calibration import coverage, spread_skill
 
     tenths = spread_skill(error[regions['brain']], sd[regions['brain']])
     return {
+        'Draws': draws,
         'Regions': {
             region: {
                 'Voxels': int(inside.sum()),
@@ -151,7 +166,7 @@ def calibration(
                 'Variance': _short(np.mean(sd[inside].astype(float) ** 2)),
                 'Coverage': {
                     f'{level:g}': _short(share)
-                    for level, share in coverage(error[inside], sd[inside]).items()
+                    for level, share in coverage(error[inside], sd[inside], draws=draws).items()
                 },
             }
             for region, inside in regions.items()

@@ -62,14 +62,23 @@ def learn_outliers(
         usual[name] = [centre, high - centre + 1e-6]
     scores = [(left_out[name] - centre) / spread for name, (centre, spread) in usual.items()]
     # what holds for participants holds for their scans, which are alike
-    share = rank / n
     return {
         'groups': {name: _spread(stack) for name, stack in stacks.items()},
         'usual': usual,
-        'threshold': float(np.quantile(np.max(scores, axis=0), share, method='higher')),
+        'threshold': _of_rank(np.max(scores, axis=0), int(rank), n),
         'false_alarm_rate': 1 - rank / (n + 1),
         'units': len(signatures),
     }
+
+
+def _of_rank(scores: Array, rank: int, people: int) -> float:
+    """Return the score that so large a share is not above: the rank of so many people.
+
+    >>> _of_rank(np.arange(1.0, 40.0), 38, 39)
+    38.0
+    """
+    place = -(-rank * len(scores) // people)  # rounded up, of the scans
+    return float(np.sort(scores)[place - 1])
 
 
 def _spread(stack: Array) -> dict[str, Any]:

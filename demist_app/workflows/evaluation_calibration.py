@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from demist_app.evaluation.calibration import LEVELS
+from demist_app.evaluation.calibration import ENOUGH_DRAWS, LEVELS
 from demist_app.workflows.cohort_tables import regions_in_order
 from demist_app.workflows.evaluation import Told
 
@@ -36,7 +36,8 @@ CALIBRATION_COLUMNS: dict[str, dict[str, Any]] = {
     **{
         column: {
             'Description': f'Share of the voxels whose measured PSR lies in the {level:.0%} '
-            f'interval, mean ± z · SD; {level:g} if calibrated'
+            f"interval, mean ± SD times the quantile of the normal distribution, or of Student's t "
+            f'for the SD of draws; {level:g} if calibrated'
         }
         for level, column in COVERAGE.items()
     },
@@ -59,7 +60,8 @@ def calibration_means(told: Iterable[Told]) -> tuple[pd.DataFrame, pd.DataFrame]
         ``voxels``, ``bias``, ``square``, ``variance`` (means over voxels) and ``coverage_50``, ...
     tenths : DataFrame
         One row per scan, method and tenth of the voxels of the brain, by their stated SD:
-        ``participant_id``, ``method``, ``tenth``, ``square``, ``variance``.
+        ``participant_id``, ``method``, ``tenth``, ``square``, ``variance``. Not of maps of a few
+        draws (`demist_app.evaluation.calibration.spread_skill`).
     """
     regions: list[dict[str, Any]] = []
     tenths: list[dict[str, Any]] = []
@@ -79,9 +81,10 @@ def calibration_means(told: Iterable[Told]) -> tuple[pd.DataFrame, pd.DataFrame]
             }
             for region, values in found['Regions'].items()
         ]
-        pairs = zip(
-            *(found['Tenths'].get(k, ()) for k in ('Variance', 'SquaredError')), strict=True
-        )
+        draws = found.get('Draws', row['draws'])
+        told_apart = draws == 1 or draws >= ENOUGH_DRAWS
+        tenths_of = found['Tenths'] if told_apart else {}
+        pairs = zip(*(tenths_of.get(k, ()) for k in ('Variance', 'SquaredError')), strict=True)
         tenths += [
             {**who, 'tenth': tenth, 'variance': variance, 'square': square}
             for tenth, (variance, square) in enumerate(pairs, 1)

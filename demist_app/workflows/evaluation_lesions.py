@@ -1,19 +1,22 @@
 """Lesions against normal-appearing white matter, by all methods of a cross-validation."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from bids.utils import natural_sort
 from numpy.typing import NDArray
 
+from demist_app.evaluation import bootstrap
 from demist_app.evaluation.agreement import agreement
-from demist_app.evaluation.lesions import PARTNERS, pair_scores
+from demist_app.evaluation.lesions import BRIGHT, PARTNERS, pair_scores
 from demist_app.evaluation.roc import auc_interval, delong_interval, delong_test
+from demist_app.evaluation.statistics import holm
 from demist_app.workflows.evaluation import Told
 
-MEASURED, BRIGHT = 'measured', 'FLAIR'
+MEASURED = 'measured'
 OTHERS = {MEASURED: 'Measured', BRIGHT: 'FLAIR', 'T1w': 'T1w'}
 """What stands beside the methods, to its name in sidecars."""
 _PARTS = ('lesion', 'pNAWM', 'dNAWM')
@@ -37,7 +40,10 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
             'dNAWM': 'distal one, under the mirror image of the lesion',
         },
     },
-    'lesions': {'Description': 'Lesions of at least 27 mm³ that have such a partner'},
+    'lesions': {
+        'Description': 'Lesions of at least 27 mm³ that have such a partner, of the first scan of '
+        'each participant'
+    },
     'participants': {'Description': 'Participants of these lesions'},
     'auc': {
         'Description': 'Area under the ROC curve of the means of lesions and partners; low PSR '
@@ -49,11 +55,21 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
         'Description': 'Lower end of its 95 % interval, whole participants drawn 2000 times'
     },
     'drawn_upper': {'Description': 'Upper end of this interval'},
+    'auc_voxels': {
+        'Description': 'The same for voxels instead of means: area within each scan, mean over '
+        'participants'
+    },
+    'voxels_lower': {
+        'Description': 'Lower end of its 95 % interval, whole participants drawn 2000 times'
+    },
+    'voxels_upper': {'Description': 'Upper end of this interval'},
     'reference': {'Description': 'Method that the others are compared with'},
     'p_reference': {
         'Description': 'p of the DeLong test against the reference, on the lesions of both'
     },
+    'p_reference_holm': {'Description': 'The same, Holm-adjusted over the rows of one comparator'},
     'p_measured': {'Description': 'p of the DeLong test against the measured maps'},
+    'p_measured_holm': {'Description': 'The same, Holm-adjusted likewise'},
     'r': {'Description': "Pearson's correlation of synthetic and measured means of these lesions"},
     'ccc': {'Description': "Lin's concordance correlation coefficient of the same"},
     'bias': {'Description': 'Mean of synthetic − measured', 'Units': 'percentage points'},
@@ -69,13 +85,54 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
 """Sidecar of ``group_lesions.tsv``; its keys are the columns."""
 
 
+def first_scans(told: Iterable[Told]) -> list[Told]:
+    """Keep the first scan with lesions of every participant, by all methods.
+
+    The lesions of a later one are the same: they would be counted as others.
+
+    Parameters
+    ----------
+    told : iterable of Told
+        As `demist_app.workflows.evaluation.sidecars` gives them.
+    """
+    kept = [(row, sidecar) for row, sidecar in told if _any_lesion(sidecar)]
+    sessions: dict[str, set[str]] = {}
+    for row, _ in kept:
+        sessions.setdefault(row['participant_id'], set()).add(str(row['session_id']))
+    first = {who: natural_sort(names)[0] for who, names in sessions.items()}
+    return [
+        (row, sidecar)
+        for row, sidecar in kept
+        if str(row['session_id']) == first[row['participant_id']]
+    ]
+
+
+def voxel_areas(told: Iterable[Told]) -> pd.DataFrame:
+    """Gather the areas for voxels: ``participant_id``, ``method``, ``image``, partners.
+
+    Parameters
+    ----------
+    told : iterable of Told
+        As `first_scans` gives them.
+    """
+    names = ['participant_id', 'method']
+    rows = [
+        {name: row[name] for name in names} | {'image': image} | areas
+        for row, sidecar in told
+        for image, areas in sidecar['LesionPairs'].get('VoxelAUC', {}).items()
+    ]
+    return pd.DataFrame(rows, columns=[*names, 'image', *PARTNERS]).astype(
+        dict.fromkeys(PARTNERS, float)
+    )
+
+
 def lesion_means(told: Iterable[Told]) -> pd.DataFrame:
     """Gather what sidecars say of lesions.
 
     Parameters
     ----------
     told : iterable of Told
-        As `demist_app.workflows.evaluation.sidecars` gives them.
+        As `first_scans` gives them.
 
     Returns
     -------
@@ -98,14 +155,16 @@ def lesion_means(told: Iterable[Told]) -> pd.DataFrame:
             },
         }
         for row, sidecar in told
-        if (pairs := sidecar.get('LesionPairs'))
+        for pairs in [sidecar['LesionPairs']]
         for number, volume in enumerate(pairs['Volume'])
     ]
     columns = [f'{image} {part}' for image in maps for part in _PARTS]
     return pd.DataFrame(rows, columns=[*names, 'number', 'volume_ml', *columns])
 
 
-def lesion_table(lesions: pd.DataFrame, reference: str) -> pd.DataFrame:
+def lesion_table(
+    lesions: pd.DataFrame, reference: str, voxels: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Say how well each method tells lesions from NAWM, and how right it is in them.
 
     Parameters
@@ -114,6 +173,8 @@ def lesion_table(lesions: pd.DataFrame, reference: str) -> pd.DataFrame:
         As `lesion_means` gives them.
     reference : str
         Method that the others are compared with.
+    voxels : DataFrame, optional
+        As `voxel_areas` gives them.
 
     Returns
     -------
@@ -131,6 +192,10 @@ def lesion_table(lesions: pd.DataFrame, reference: str) -> pd.DataFrame:
             chosen = table.iloc[paired]
             row: dict[str, Any] = {'method': name, 'comparator': partner, 'reference': reference}
             row |= _area(chosen, image, partner)
+            if voxels is not None:
+                row |= _voxel_area(
+                    voxels[voxels['method'].isin(set(table['method']))], image, partner
+                )
             if name != reference:
                 row['p_reference'] = _test_reference(chosen, image, partner, theirs)
             if name != MEASURED:
@@ -138,7 +203,11 @@ def lesion_table(lesions: pd.DataFrame, reference: str) -> pd.DataFrame:
             if image == _OWN:
                 row |= _agreement(chosen)
             rows.append(row)
-    return pd.DataFrame(rows, columns=list(LESION_COLUMNS))
+    made = pd.DataFrame(rows, columns=list(LESION_COLUMNS))
+    for test in ('p_reference', 'p_measured'):
+        adjusted = made.groupby('comparator')[test].transform(lambda p: holm(p.to_numpy(float)))
+        made[f'{test}_holm'] = adjusted.astype(float)
+    return made
 
 
 def subjects(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
@@ -168,6 +237,10 @@ def labelled(
     return pair_scores(means_of(lesions, image), partner, bright=image == BRIGHT)
 
 
+def _any_lesion(sidecar: Mapping[str, Any]) -> bool:
+    return bool(sidecar.get('LesionPairs', {}).get('Volume'))
+
+
 def _keys(lesions: pd.DataFrame) -> list[str]:
     """Return the columns that are the same for every method, if the lesion is the same."""
     own = {'method', *(f'{_OWN} {part}' for part in _PARTS)}
@@ -186,6 +259,18 @@ def _area(lesions: pd.DataFrame, image: str, partner: str) -> dict[str, Any]:
         'drawn_lower': low,
         'drawn_upper': high,
     }
+
+
+def _voxel_area(voxels: pd.DataFrame, image: str, partner: str) -> dict[str, float]:
+    """Average over participants; what stands beside the methods is the same with each of them."""
+    found = voxels[voxels['image'] == image].groupby('participant_id')[partner].first().dropna()
+    if found.empty:
+        return {}
+    values = found.to_numpy()
+    low, high = bootstrap.cluster_interval(
+        lambda rows: float(values[rows].mean()), np.arange(len(values))
+    )
+    return {'auc_voxels': float(values.mean()), 'voxels_lower': low, 'voxels_upper': high}
 
 
 def _test_measured(lesions: pd.DataFrame, image: str, partner: str) -> float:

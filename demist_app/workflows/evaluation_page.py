@@ -40,16 +40,24 @@ from demist_app.workflows.evaluation_calibration import (
     calibration_table,
     spread_and_error,
 )
-from demist_app.workflows.evaluation_lesions import LESION_COLUMNS, lesion_means, lesion_table
+from demist_app.workflows.evaluation_lesions import (
+    LESION_COLUMNS,
+    first_scans,
+    lesion_means,
+    lesion_table,
+    voxel_areas,
+)
 from demist_app.workflows.evaluation_sections import calibration_section, lesion_section
 from demist_app.workflows.evaluation_training import training_of
 from demist_app.workflows.evaluation_words import MINUS, interval, p_value
 from demist_app.workflows.examples import out_of_fold
 
 _GROUPS_SHOWN = 6
+_SCAN = ('participant_id', 'session_id')
 _SHOWN: dict[str, tuple[str, float, int, str]] = {
     'psnr': ('PSNR (dB)', 1, 2, 'higher'),
     'ssim': ('SSIM', 1, 3, 'higher'),
+    'ssim_eroded': ('SSIM, eroded', 1, 3, 'higher'),
     'ncc': ('NCC', 1, 3, 'higher'),
     'mse': ('MSE (10⁻³)', 1e3, 2, 'lower'),
     'mae': ('MAE (pp)', 1, 2, 'lower'),
@@ -60,7 +68,8 @@ _DEFINITIONS = (
         'PSNR, SSIM, MSE',
         'Of both maps divided by the 99.5th percentile of the measured one and clipped to [0, 1], '
         'inside the brain where it was measured, on the 1 mm grid. SSIM: Gaussian window of 11 '
-        'voxels with an SD of 1.5, mean over the voxels of the brain.',
+        'voxels with an SD of 1.5, mean over the voxels of the brain; eroded: over those '
+        'whose whole window is brain.',
     ),
     ('NCC', 'Correlation of both maps over the voxels of the brain.'),
     ('MAE', 'Mean absolute difference, percentage points (pp) of PSR, unscaled.'),
@@ -98,8 +107,9 @@ def report_evaluation(found: Evaluation) -> Path:
     comparison = comparison_table(found.scores, found.reference)
     regions = regional_means(told)
     agreement = agreement_table(regions)
-    lesions = lesion_means(told)
-    of_lesions = lesion_table(lesions, found.reference)
+    firsts = first_scans(told)
+    lesions = lesion_means(firsts)
+    of_lesions = lesion_table(lesions, found.reference, voxel_areas(firsts))
     uncertain, tenths = calibration_means(told)
     calibration = calibration_table(uncertain)
     for name, table, columns in (
@@ -179,10 +189,11 @@ def _headline(found: Evaluation) -> Iterator[Headline]:
 def _score_rows(scores: pd.DataFrame, comparison: pd.DataFrame) -> Iterator[ScoreRow]:
     of_method = {str(name): rows for name, rows in scores.groupby('method', sort=False)}
     best = {}
+    scans = {frozenset(zip(*(rows[c] for c in _SCAN), strict=True)) for rows in of_method.values()}
     for metric, (_, _, _, better) in _SHOWN.items():
         means = {name: _means(rows, metric).mean() for name, rows in of_method.items()}
         known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-        if len(known) > 1:
+        if len(known) > 1 and len(scans) == 1:  # else they are means of different scans
             best[metric] = (max if better == 'higher' else min)(known, key=known.__getitem__)
     stars = comparison.set_index(['metric', 'method'])['stars'].to_dict()
     for name, rows in of_method.items():

@@ -9,16 +9,18 @@ import pandas as pd
 from boilerplate.evaluation_report import Calibration, LesionRow, Lesions
 from boilerplate.report import number
 from boilerplate.squares import Square, amounts, shares, style
-from demist_app.evaluation.lesions import PARTNERS
+from demist_app.evaluation.calibration import ENOUGH_DRAWS, half_widths
+from demist_app.evaluation.lesions import BRIGHT, PARTNERS
 from demist_app.evaluation.roc import roc_points
 from demist_app.training.methods import METHODS
 from demist_app.workflows.evaluation_calibration import BRAIN, COVERAGE
-from demist_app.workflows.evaluation_lesions import BRIGHT, MEASURED, OTHERS, labelled, subjects
+from demist_app.workflows.evaluation_lesions import MEASURED, OTHERS, labelled, subjects
 from demist_app.workflows.evaluation_words import p_value
 
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 """Method and comparator to their row."""
 
+_NINE_TENTHS = 0.9
 _TITLES = {'combined': 'pNAWM and dNAWM', 'pNAWM': 'pNAWM', 'dNAWM': 'dNAWM'}
 _OTHERS = {
     MEASURED: ('measured PSR', 'oracle'),
@@ -86,27 +88,41 @@ def calibration_section(
     if table.empty:
         return None
     regions = {name: style(number) for number, name in enumerate(_parts(table))}
-    rows = {name: table[table['method'] == name] for name in methods if name in spread}
+    present = set(table['method'])
+    rows = {name: table[table['method'] == name] for name in methods if name in present}
+    lines = [name for name in rows if name in spread]
     named = _named(methods)
     words = {name: tuple(_calibration_rows(found)) for name, found in rows.items()}
     return Calibration(
         coverage=tuple(_coverage(name, found, regions) for name, found in rows.items()),
         regions=tuple(regions.items()),
+        enough=ENOUGH_DRAWS,
+        widths=_widths(table),
         spread=amounts(
             'Brain',
-            {named[name][0]: (named[name][1], spread[name]) for name in rows},
+            {named[name][0]: (named[name][1], spread[name]) for name in lines},
             said='; '.join(
                 f'{named[name][0]} from {low[0]:.2f} and {low[1]:.2f} to {high[0]:.2f} and '
                 f'{high[1]:.2f} percentage points'
-                for name in rows
+                for name in lines
                 for low, high in [(spread[name][0], spread[name][-1])]
             ),
-        ),
-        methods=tuple(named[name] for name in rows),
+        )
+        if lines
+        else None,
+        methods=tuple(named[name] for name in lines),
         levels=tuple(f'{level:.0%}'.replace('%', '\u00a0%') for level in COVERAGE),
         brain=tuple(row for of_method in words.values() for row in of_method if row[1] == BRAIN),
         rows=tuple(row for of_method in words.values() for row in of_method if row[1] != BRAIN),
     )
+
+
+def _widths(table: pd.DataFrame) -> str:
+    """Say how far the interval of nine tenths reaches."""
+    counts = sorted({int(n) for of in table['draws'] for n in of.split(', ') if int(n) > 1})
+    words = [f'{half_widths()[_NINE_TENTHS]:.2f} where the model states its SD']
+    words += [f'{half_widths(n)[_NINE_TENTHS]:.2f} for the SD of {n} draws' for n in counts]
+    return ', '.join(words)
 
 
 def _named(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -147,20 +163,25 @@ def _lesion_row(
             continue
         area = [of_partner[key] for key in ('auc', 'lower', 'upper')]
         above = area[0] > found[MEASURED, partner]['auc']
-        value, low, high = (number(one, 3) for one in area)
-        # without a variance there is no interval
-        limits = f'{low} to {high}' if area[1] < area[2] else ''
-        areas.append((value, '†' if above else '', limits))
+        areas.append((number(area[0], 3), '†' if above else '', _between(*area[1:])))
+    areas.append(
+        (number(row['auc_voxels'], 3), '', _between(row['voxels_lower'], row['voxels_upper']))
+    )
     agreed = [number(row[key], 2) for key in ('limit_lower', 'limit_upper')]
     return LesionRow(
         name=named[0],
         style=named[1],
         counted=f'{row["lesions"]} ({row["participants"]})',
         areas=tuple(areas),
-        p=(p_value(row['p_reference']), p_value(row['p_measured'])),
+        p=(p_value(row['p_reference_holm']), p_value(row['p_measured_holm'])),
         agreement=(number(row['r'], 2), number(row['ccc'], 2), number(row['bias'], 2)),
         limits='' if math.isnan(row['bias']) else ' to '.join(agreed),
     )
+
+
+def _between(low: float, high: float) -> str:
+    """Write an interval; without a variance there is none."""
+    return f'{number(low, 3)} to {number(high, 3)}' if low < high else ''
 
 
 def _parts(table: pd.DataFrame) -> list[str]:

@@ -17,7 +17,7 @@ from demist_app.workflows.examples import out_of_fold
 
 METRICS = {'PSNR': 'dB', 'SSIM': '', 'MSE': '', 'MAE': 'percentage points of PSR'}
 """Units of the scores that are told to people, by their key in the sidecars."""
-_NEEDED = {*METRICS, 'NCC'}
+_NEEDED = {*METRICS, 'NCC', 'SSIM_ERODED'}
 
 
 def out_of_fold_scores(

@@ -44,7 +44,14 @@ class Folder:
                 'Fold': fold,
                 'Model': {'SHA256': bundle.sha256},
                 'Draws': draws,
-                'Scores': {'PSNR': psnr, 'SSIM': 0.8, 'MSE': 0.01, 'NCC': 0.9, 'MAE': 1.0},
+                'Scores': {
+                    'PSNR': psnr,
+                    'SSIM': 0.8,
+                    'SSIM_ERODED': 0.7,
+                    'MSE': 0.01,
+                    'NCC': 0.9,
+                    'MAE': 1.0,
+                },
             }
             anat = self.root / 'out' / unit / 'anat'
             anat.mkdir(parents=True, exist_ok=True)

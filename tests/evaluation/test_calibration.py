@@ -65,6 +65,17 @@ def test_coverage_of_a_normal_error():
     assert shares[0.95] == pytest.approx(0.673, abs=0.01)
 
 
+@pytest.mark.parametrize('n', [2, 4, 8])
+def test_intervals_of_few_draws_of_a_perfect_model_are_nominal(n):
+    rng = np.random.default_rng(7)
+    drawn = rng.standard_normal((n, N))
+    error = rng.standard_normal(N) - drawn.mean(axis=0)
+    sd = predictive_sd(drawn.std(axis=0, ddof=1), draws=n)
+    for level, share in coverage(error, sd, draws=n).items():
+        assert share == pytest.approx(level, abs=0.01)
+    assert coverage(error, sd)[0.9] < 0.87  # what they would seem to be
+
+
 def test_noise_from_a_repetition():
     rng = np.random.default_rng(4)
     psr = rng.uniform(0, 14, N)
@@ -81,6 +92,11 @@ def test_spread_and_skill_rise_together_where_the_sd_is_right():
     np.testing.assert_allclose(bins.spread, bins.skill, rtol=0.05)
     flat = spread_skill(rng.normal(0, 1, N), sd, bins=5)
     np.testing.assert_allclose(flat.skill, 1, rtol=0.05)
+
+
+def test_voxels_of_one_sd_are_grouped_at_random():
+    error = np.repeat([0.0, 1.0], N // 2)  # as the upper half of a brain
+    np.testing.assert_allclose(spread_skill(error, np.ones(N)).skill, 0.5**0.5, rtol=0.05)
 
 
 def histogram(spread, shift=0.0, noise=0.0):

@@ -119,6 +119,12 @@ def test_lesions_and_their_partners_have_means_by_all_maps(volumes, tmp_path, mo
         assert inside == pytest.approx(volumes[volume].ravel()[lesion].mean(), abs=1e-4)
         assert near == pytest.approx(volumes[volume].ravel()[proximal].mean(), abs=1e-4)
         assert far is None
+        areas = pairs['VoxelAUC'][name]
+        lesions, white = (volumes[volume].ravel()[part] for part in (lesion, proximal))
+        darker = np.mean(lesions[:, None] < white) + 0.5 * np.mean(lesions[:, None] == white)
+        expected = 1 - darker if name == 'FLAIR' else darker
+        assert areas['pNAWM'] == areas['combined'] == pytest.approx(expected, abs=1e-4)
+        assert areas['dNAWM'] is None
     assert 'NaN' not in json.dumps(pairs)
 
 

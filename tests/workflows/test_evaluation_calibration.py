@@ -10,7 +10,7 @@ from demist_app.workflows.evaluation_calibration import (
 )
 
 
-def told(person, session, error, sd, method='demist', draws=4):
+def told(person, session, error, sd, method='demist', draws=8):
     """Sidecar of a map whose errors and SD are the same in all tenths."""
     region = {
         'Voxels': 100,
@@ -45,7 +45,7 @@ def test_scans_of_one_are_averaged_before_participants(found):
         ('linear', 'brain'), ('linear', 'GM'), ('linear', 'WM'),
     ]  # fmt: skip
     row = table.iloc[0]
-    assert (row['draws'], row['participants'], row['voxels']) == ('4', 2, 300)
+    assert (row['draws'], row['participants'], row['voxels']) == ('8', 2, 300)
     assert row['bias'] == (3 + 1) / 2
     assert row['rmse'] == math.sqrt((10 + 1) / 2)
     assert row['sd'] == math.sqrt((1 + 4) / 2)
@@ -58,6 +58,18 @@ def test_tenths_are_pooled_likewise(found):
     curves = spread_and_error(calibration_means(found)[1])
     assert curves['linear'] == [(1, 1)] * 10
     assert curves['demist'] == [(math.sqrt(2.5), math.sqrt(5.5))] * 10
+
+
+def test_the_sd_of_a_few_draws_has_no_tenths():
+    regions, tenths = calibration_means([told('sub-1', 'n/a', 2.0, 1.0, draws=2)])
+    assert len(calibration_table(regions)) == 3
+    assert spread_and_error(tenths) == {}
+
+
+def test_the_sd_of_a_table_has_tenths_whatever_the_draws():
+    row, sidecar = told('sub-1', 'n/a', 2.0, 1.0, draws=2)
+    sidecar['Calibration']['Draws'] = 1
+    assert spread_and_error(calibration_means([(row, sidecar)])[1])
 
 
 def test_without_an_sd_there_is_nothing_to_tell(found):

@@ -1,9 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from demist_app.evaluation.agreement import agreement
 from demist_app.evaluation.roc import delong_interval, delong_test
-from demist_app.workflows.evaluation_lesions import LESION_COLUMNS, lesion_means, lesion_table
+from demist_app.evaluation.statistics import holm
+from demist_app.workflows.evaluation_lesions import (
+    LESION_COLUMNS,
+    first_scans,
+    lesion_means,
+    lesion_table,
+    voxel_areas,
+)
 
 PEOPLE, LESIONS = 4, 5
 
@@ -48,8 +56,17 @@ def roc(table):
     return labels, -np.concatenate([table[:, 0], table[:, 1]])
 
 
+def table_of(told):
+    firsts = first_scans(told)
+    return lesion_table(lesion_means(firsts), 'demist', voxel_areas(firsts))
+
+
+def by_comparator(told):
+    return table_of(told).set_index(['method', 'comparator'])
+
+
 def test_areas_and_tests_are_those_of_the_lesions(told):
-    table = lesion_table(lesion_means(told), 'demist').set_index(['method', 'comparator'])
+    table = by_comparator(told)
     assert [*table.index.names, *table.columns] == list(LESION_COLUMNS)
     assert table.index.get_level_values('method').unique().tolist() == [
         'demist', 'linear', 'measured', 'FLAIR', 'T1w',
@@ -69,7 +86,7 @@ def test_areas_and_tests_are_those_of_the_lesions(told):
 
 
 def test_methods_are_compared_on_the_lesions_of_both(told):
-    table = lesion_table(lesion_means(told), 'demist').set_index(['method', 'comparator'])
+    table = by_comparator(told)
     labels, linear = roc(values(told, 'linear', 'Synthetic'))
     demist = roc(values(told, 'demist', 'Synthetic')[LESIONS:])[1]
     assert table.loc['linear', 'pNAWM']['p_reference'] == delong_test(labels, linear, demist)
@@ -77,14 +94,14 @@ def test_methods_are_compared_on_the_lesions_of_both(told):
 
 
 def test_lesions_without_a_partner_count_where_they_have_one(told):
-    table = lesion_table(lesion_means(told), 'demist').set_index(['method', 'comparator'])
+    table = by_comparator(told)
     counts = table.loc['demist']['lesions'].to_dict()
     everyone = PEOPLE * LESIONS
     assert counts == {'combined': everyone, 'pNAWM': everyone, 'dNAWM': everyone - PEOPLE}
 
 
-def test_agreement_is_that_of_lesion_means(told):
-    table = lesion_table(lesion_means(told), 'demist').set_index(['method', 'comparator'])
+def test_agreement_is_that_of_means_of_lesions(told):
+    table = by_comparator(told)
     ours, theirs = (values(told, 'demist', image)[:, 0] for image in ('Synthetic', 'Measured'))
     expected = agreement(ours, theirs)
     row = table.loc['demist', 'combined']
@@ -98,7 +115,7 @@ def test_a_map_of_one_value_tells_nothing_apart(told):
         sidecar['LesionPairs']['Synthetic'] = [
             [mean and 9.0 for mean in means] for means in sidecar['LesionPairs']['Measured']
         ]
-    row = lesion_table(lesion_means(told), 'demist').iloc[0]
+    row = table_of(told).iloc[0]
     assert row['auc'] == 0.5
     assert np.isnan(row['ccc'])
 
@@ -106,5 +123,36 @@ def test_a_map_of_one_value_tells_nothing_apart(told):
 def test_one_lesion_says_nothing(told):
     for name, of_lesions in told[0][1]['LesionPairs'].items():
         told[0][1]['LesionPairs'][name] = of_lesions[:1]
-    assert lesion_table(lesion_means(told[:1]), 'demist').empty
-    assert lesion_table(lesion_means([]), 'demist').empty
+    assert table_of(told[:1]).empty
+    assert table_of([]).empty
+
+
+def test_lesions_of_a_later_scan_are_no_others(told):
+    first = table_of(told)
+    later = [(row | {'session_id': 'ses-10'}, sidecar) for row, sidecar in told]
+    named = [(row | {'session_id': 'ses-9'}, sidecar) for row, sidecar in told]
+    both = table_of([*later, *named])
+    pd.testing.assert_frame_equal(both, first)
+
+
+def test_p_are_adjusted_for_the_number_of_rows(told):
+    table = table_of(told)
+    for _, rows in table.groupby('comparator'):
+        adjusted = rows['p_measured_holm'].dropna()
+        assert adjusted.tolist() == holm(rows['p_measured'].dropna()).tolist()
+        assert len(adjusted) == 4
+
+
+def test_areas_for_voxels_are_means_over_participants(told):
+    for number, (_, sidecar) in enumerate(told[:-1]):
+        of_map = {'combined': 0.5 + number / 100, 'pNAWM': 0.6, 'dNAWM': None}
+        maps = ('Synthetic', 'Measured', 'FLAIR', 'T1w')
+        sidecar['LesionPairs']['VoxelAUC'] = dict.fromkeys(maps, of_map)
+    table = by_comparator(told)
+    demist = [0.5 + n / 100 for n, (row, _) in enumerate(told[:-1]) if row['method'] == 'demist']
+    for name in ('demist', 'FLAIR'):
+        row = table.loc[name, 'combined']
+        assert row['auc_voxels'] == pytest.approx(np.mean(demist))
+        assert min(demist) <= row['voxels_lower'] < row['voxels_upper'] <= max(demist)
+    assert table.loc['linear', 'pNAWM']['auc_voxels'] == 0.6
+    assert table.xs('dNAWM', level='comparator')['auc_voxels'].isna().all()

@@ -35,7 +35,7 @@ def write_sidecars(out, desc, draws, psnrs):
             'Fold': fold,
             'Model': {'SHA256': MODELS[fold]},
             'Draws': draws,
-            'Scores': {'NCC': None} | main,
+            'Scores': {'NCC': None, 'SSIM_ERODED': 0.7} | main,
         }
         name = f'{unit}_space-T1w_desc-{desc}_PSRmap.json'
         (folder / name).write_text(json.dumps(sidecar))
