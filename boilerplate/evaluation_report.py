@@ -94,6 +94,8 @@ class LesionRow:
         r, CCC, bias.
     limits : str
         Of agreement.
+    voxels : tuple of str
+        AUC for voxels, and its interval.
     """
 
     name: str
@@ -103,6 +105,7 @@ class LesionRow:
     p: tuple[str, str]
     agreement: tuple[str, str, str]
     limits: str
+    voxels: tuple[str, str]
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,10 @@ _SCAN = ('participant_id', 'session_id')
 _SHOWN: dict[str, tuple[str, float, int, str]] = {
     'psnr': ('PSNR (dB)', 1, 2, 'higher'),
     'ssim': ('SSIM', 1, 3, 'higher'),
-    'ssim_eroded': ('SSIM, eroded', 1, 3, 'higher'),
     'ncc': ('NCC', 1, 3, 'higher'),
     'mse': ('MSE (10⁻³)', 1e3, 2, 'lower'),
     'mae': ('MAE (pp)', 1, 2, 'lower'),
+    'ssim_eroded': ('SSIM, eroded', 1, 3, 'higher'),
 }
 """Score to its name, factor and digits on the page, and the better end."""
 _DEFINITIONS = (

@@ -164,9 +164,6 @@ def _lesion_row(
         area = [of_partner[key] for key in ('auc', 'lower', 'upper')]
         above = area[0] > found[MEASURED, partner]['auc']
         areas.append((number(area[0], 3), '†' if above else '', _between(*area[1:])))
-    areas.append(
-        (number(row['auc_voxels'], 3), '', _between(row['voxels_lower'], row['voxels_upper']))
-    )
     agreed = [number(row[key], 2) for key in ('limit_lower', 'limit_upper')]
     return LesionRow(
         name=named[0],
@@ -176,6 +173,10 @@ def _lesion_row(
         p=(p_value(row['p_reference_holm']), p_value(row['p_measured_holm'])),
         agreement=(number(row['r'], 2), number(row['ccc'], 2), number(row['bias'], 2)),
         limits='' if math.isnan(row['bias']) else ' to '.join(agreed),
+        voxels=(
+            number(row['auc_voxels'], 3),
+            _between(row['voxels_lower'], row['voxels_upper']),
+        ),
     )
 
 

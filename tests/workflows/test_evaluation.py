@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import browse, foreign
 
 from demist_app.evaluation.agreement import agreement
 from demist_app.evaluation.statistics import compare
@@ -222,6 +223,13 @@ def test_the_page_says_who_is_best_and_what_the_star_means(found):
     assert row.count('class="best"') == 5  # but for NCC, by chance
     assert EVIL not in page
     assert '&lt;img src=x' in page
+
+
+def test_a_browser_shows_the_page_as_it_was_written(found, tmp_path):
+    document = browse(report_evaluation(found), tmp_path / 'profile')
+    assert '<title>Evaluation of 3 methods' in document
+    assert foreign(document) == []
+    assert document.count('<section id=') == 10
 
 
 def test_the_page_warns_of_contrast_and_of_doubt_that_is_too_small(found):
