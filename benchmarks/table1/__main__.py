@@ -34,7 +34,7 @@ def train(folder: Path, options: argparse.Namespace, extra: Sequence[str]) -> in
     bids, out, cpus = folder / 'bids', folder / 'demist', os.cpu_count() or 1
     for line in cohort.write(bids, options.participants, options.resolution, cpus):
         print(line, flush=True)
-    work = ('-w', folder / 'work')
+    work = ('-w', folder / 'work', '-d', f'lesions={cohort.write_lesions(bids)}')
     codes = [demist(bids, out, 'participant', '--anat-only', *work, *extra)]
     preset = Path(options.preset)
     group = (

@@ -1,5 +1,6 @@
 """The phantoms of the table: patients and controls of two sites, two in five of them seen twice."""
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -31,6 +32,20 @@ def write_participant(out: Path, participants: int, resolution: float, number: i
             write_session(out, who.label, name, site, session)
         write_years(out, who.label, names)  # last, so that it says that the rest is there
     return f'sub-{who.label}: {who.group}, site {who.site}, {cohort.sessions} session(s)'
+
+
+def write_lesions(bids: Path) -> Path:
+    """Put the lesion masks where no other truth is, as a study has them; return the data set.
+
+    Given all that the phantom knows, demist would take its brain masks as well.
+    """
+    known, out = (bids / 'derivatives' / name for name in ('phantom', 'lesions'))
+    for path in known.glob('sub-*/**/*_label-lesion_mask.*'):
+        copy = out / path.relative_to(known)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    shutil.copy(known / 'dataset_description.json', out)
+    return out
 
 
 def write(out: Path, participants: int, resolution: float, nprocs: int) -> Iterator[str]:

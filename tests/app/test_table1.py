@@ -46,6 +46,7 @@ def test_folds_are_trained_side_by_side_and_share_the_processors(tmp_path, monke
 
     monkeypatch.setattr(main, 'demist', demist)
     monkeypatch.setattr(main.cohort, 'write', lambda *_: [])
+    monkeypatch.setattr(main.cohort, 'write_lesions', lambda bids: bids / 'masks')
     monkeypatch.setattr(main.os, 'cpu_count', lambda: 6)
     options = argparse.Namespace(participants=4, resolution=2.0, preset='tiny', jobs=2, folds=2,
                                  methods=['mean', 'demist'], n_samples=2)  # fmt: skip
@@ -54,6 +55,7 @@ def test_folds_are_trained_side_by_side_and_share_the_processors(tmp_path, monke
     assert kinds == ['participant', 'group', 'group', 'group', 'group']
     prepare, *folds, join = asked[1:]
     assert '--prepare' in prepare
+    assert all(f'lesions={tmp_path}/bids/masks' in words for words in asked)
     assert {words[words.index('--fold') + 1] for words in folds} == {'1', '2'}
     assert all(words[words.index('--nprocs') + 1] == '3' for words in folds)
     assert not {'--prepare', '--fold', '--nprocs'} & set(join)
