@@ -162,9 +162,7 @@ def lesion_means(told: Iterable[Told]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*names, 'number', 'volume_ml', *columns])
 
 
-def lesion_table(
-    lesions: pd.DataFrame, reference: str, voxels: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def lesion_table(lesions: pd.DataFrame, reference: str, voxels: pd.DataFrame) -> pd.DataFrame:
     """Say how well each method tells lesions from NAWM, and how right it is in them.
 
     Parameters
@@ -173,7 +171,7 @@ def lesion_table(
         As `lesion_means` gives them.
     reference : str
         Method that the others are compared with.
-    voxels : DataFrame, optional
+    voxels : DataFrame
         As `voxel_areas` gives them.
 
     Returns
@@ -192,10 +190,7 @@ def lesion_table(
             chosen = table.iloc[paired]
             row: dict[str, Any] = {'method': name, 'comparator': partner, 'reference': reference}
             row |= _area(chosen, image, partner)
-            if voxels is not None:
-                row |= _voxel_area(
-                    voxels[voxels['method'].isin(set(table['method']))], image, partner
-                )
+            row |= _voxel_area(voxels[voxels['method'].isin(table['method'])], image, partner)
             if name != reference:
                 row['p_reference'] = _test_reference(chosen, image, partner, theirs)
             if name != MEASURED:

@@ -100,7 +100,7 @@ def test_lesions_without_a_partner_count_where_they_have_one(told):
     assert counts == {'combined': everyone, 'pNAWM': everyone, 'dNAWM': everyone - PEOPLE}
 
 
-def test_agreement_is_that_of_means_of_lesions(told):
+def test_agreement_is_that_of_lesion_means(told):
     table = by_comparator(told)
     ours, theirs = (values(told, 'demist', image)[:, 0] for image in ('Synthetic', 'Measured'))
     expected = agreement(ours, theirs)
