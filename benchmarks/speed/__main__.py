@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from common import cases
-from speed.arms import ARMS, Ours, Stock
+from speed.arms import ARMS, Stock, student
 from speed.pareto import draw_pareto
 from speed.quality import Brain
 
@@ -60,12 +60,6 @@ def brains(bids: Path, demist: Path, folder: Path, units: int) -> dict[str, Brai
         case = held_out[example.name]
         found[example.name] = Brain.of(case, box, example.mask, example.images[0])
     return found
-
-
-def student(name: str) -> bool:
-    """Tell whether an arm has the weights of stage 3."""
-    arm = ARMS[name]
-    return isinstance(arm, Ours) and arm.student
 
 
 def run(name: str, bundle: Path, example: Path, out: Path, extra: list[str]) -> None:

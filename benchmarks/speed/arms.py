@@ -66,3 +66,9 @@ ARMS: dict[str, Stock | Ours] = {
     'student': Ours('distilled, one evaluation', BRIDGE, 1, 0.25, student=True),
 }
 """By the name on the command line."""
+
+
+def student(name: str) -> bool:
+    """Tell whether an arm has the weights of stage 3."""
+    arm = ARMS[name]
+    return isinstance(arm, Ours) and arm.student

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed.arms import ARMS, Ours, Stock
+from speed.arms import ARMS, Stock, student
 from speed.measure import prepared, scaled
 
 from demist_app.model.bundle import load_bundle
@@ -41,9 +41,7 @@ def main() -> None:
     bundles = {False: load_bundle(options.bundle), True: load_bundle(options.student)}
 
     def draws(name: str) -> Callable[..., Any]:
-        arm = ARMS[name]
-        student = isinstance(arm, Ours) and arm.student
-        return prepared(arm, bundles[student], options.device, options.threads)
+        return prepared(ARMS[name], bundles[student(name)], options.device, options.threads)
 
     def timed(draw: Callable[..., Any], *arguments: Any) -> float:
         start = time.perf_counter()
