@@ -32,6 +32,7 @@ from demist_app.evaluation.calibration import (
 )
 from demist_app.model.bundle import load_bundle
 from demist_app.model.predictor import load_predictor
+from demist_app.model.spread import draws_stated
 from demist_app.training.linear import examples
 
 VOXELS = 20_000  # of each region of each unit
@@ -115,9 +116,7 @@ def from_maps(case: Case, demist: Path) -> Iterator[tuple[str, Sample]]:
         ours, stated, *maps = (image.ravel()[voxels] for image in (mean, sd, *targets(case)))
         yield (
             region,
-            sample(
-                case, ours, stated / scale, scale, maps, facts['Draws'] if 'SDScale' in facts else 1
-            ),
+            sample(case, ours, stated / scale, scale, maps, draws_stated(facts)),
         )
 
 

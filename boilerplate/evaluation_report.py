@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from boilerplate.files import write_atomic
+from boilerplate.lesions import Lesions
 from boilerplate.plots import Curves, Differences
 from boilerplate.report import Headline, inlined, options
 from boilerplate.squares import Square
 from boilerplate.svg import ENVIRONMENT
 
 _SCRIPTS = ('report.js',)
-_STYLES = ('report.css', 'group.css', 'evaluation.css')
+_STYLES = ('report.css', 'group.css', 'squares.css', 'evaluation.css')
 
 
 @dataclass(frozen=True)
@@ -72,48 +73,6 @@ class MethodAgreement:
     method: str
     plots: tuple[Differences, ...]
     rows: tuple[AgreementRow, ...]
-
-
-@dataclass(frozen=True)
-class LesionRow:
-    """How well one map tells lesions from NAWM; all cells are words.
-
-    Attributes
-    ----------
-    name : str
-    style : str
-        Classes of its curves.
-    counted : str
-        Lesions and participants.
-    areas : tuple of (str, str, str)
-        AUC against combined, proximal and distal NAWM, a mark where it is above that of the
-        measured maps, and its interval.
-    p : tuple of str
-        Of the tests against the reference and against the measured maps.
-    agreement : tuple of str
-        r, CCC, bias.
-    limits : str
-        Of agreement.
-    voxels : tuple of str
-        AUC for voxels, and its interval.
-    """
-
-    name: str
-    style: str
-    counted: str
-    areas: tuple[tuple[str, str, str], ...]
-    p: tuple[str, str]
-    agreement: tuple[str, str, str]
-    limits: str
-    voxels: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Lesions:
-    """Lesions against normal-appearing white matter: curves, and a row for each map."""
-
-    squares: tuple[Square, ...]
-    rows: tuple[LesionRow, ...]
 
 
 @dataclass(frozen=True)

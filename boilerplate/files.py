@@ -13,7 +13,7 @@ def write_atomic(path: Path, text: str) -> Path:
     path : Path
         Destination; its folder is made where missing.
     text : str
-        Content.
+        Content. What UTF-8 cannot hold, as the bytes of a file name that is not UTF-8, is escaped.
 
     Returns
     -------
@@ -24,7 +24,7 @@ def write_atomic(path: Path, text: str) -> Path:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     aside = Path(name)
     try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as stream:
+        with os.fdopen(handle, 'w', encoding='utf-8', errors='backslashreplace') as stream:
             stream.write(text)
         umask = os.umask(0)
         os.umask(umask)

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from boilerplate.files import write_atomic
+from boilerplate.lesions import Lesions
 from boilerplate.report import Headline, inlined, number, options
 from boilerplate.strips import HEIGHT, Course, Panel
 from boilerplate.svg import ENVIRONMENT
 
 _SCRIPTS = ('report.js', 'group.js')
-_STYLES = ('report.css', 'group.css')
+_STYLES = ('report.css', 'group.css', 'squares.css')
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class GroupReport:
     changes : tuple of ChangeRow
     mean_changes : tuple of (str, tuple of str)
         Whose, and mean ± SD per region.
+    lesions : Lesions or None
+        None where no unit has a lesion mask.
     outputs : tuple of (str, str)
         Path relative to the report, description.
     provenance : mapping of str to str
@@ -124,6 +127,7 @@ class GroupReport:
     courses: tuple[Course, ...] = ()
     changes: tuple[ChangeRow, ...] = ()
     mean_changes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    lesions: Lesions | None = None
     outputs: tuple[tuple[str, str], ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 import matplotlib as mpl
 import numpy as np
@@ -40,6 +41,8 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+# Jinja's own fails on a lone surrogate, which JSON can hold
+ENVIRONMENT.filters['urlencode'] = lambda path: quote(path, errors='surrogatepass')
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class PSRMetadataInputSpec(BaseInterfaceInputSpec):
     facts = traits.Dict(mandatory=True, desc='of the synthesis')
     distance = traits.Dict(mandatory=True)
     warnings = traits.List(traits.Str)
+    lesions = traits.Dict(desc='of `DescribeLesions`, where a lesion mask was given')
 
 
 class PSRMetadataOutputSpec(TraitedSpec):
@@ -121,6 +122,7 @@ class PSRMetadata(SimpleInterface):
             'mean': {
                 'Description': f'PSR synthesised from T1w and FLAIR. {NOT_MEASURED}',
                 **common,
+                **({'LesionPairs': inputs.lesions} if isdefined(inputs.lesions) else {}),
             },
             'sd': {
                 'Description': 'Standard deviation per voxel of the PSR synthesised from T1w and '
@@ -168,6 +170,7 @@ class Summarise(SimpleInterface):
     def _run_interface(self, runtime):
         from bids_layout.dataset import write_whole
         from demist_app.model.presets import BRIDGE
+        from demist_app.model.spread import draws_stated
 
         inputs = self.inputs
         facts = {
@@ -185,8 +188,9 @@ class Summarise(SimpleInterface):
             if found['Draws'] > 1:
                 facts['Draws'] = str(found['Draws'])
             if found.get('SDCalibrated'):
-                of_draws = 'SDScale' in found
-                name, value = (SD_FACTOR, f'{found["SDScale"]:.2f}') if of_draws else SD_OF_ERRORS
+                name, value = SD_OF_ERRORS
+                if draws_stated(found) > 1:
+                    name, value = SD_FACTOR, f'{found["SDScale"]:.2f}'
                 facts[name] = value
             if 'OutlierScore' in found:
                 facts['Unlike the training scans'] = (

@@ -12,9 +12,6 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
-from numpy.typing import ArrayLike
-
-_DIGITS = 4  # of percent PSR: a map of one value has means that differ beyond, and would be ranked
 
 
 class ScoreOutOfFoldInputSpec(BaseInterfaceInputSpec):
@@ -53,7 +50,9 @@ class ScoreOutOfFold(SimpleInterface):
         from demist_app.evaluation.metrics import score
         from demist_app.imaging.tissue import regions
         from demist_app.imaging.volumes import InputError
+        from demist_app.interfaces.lesions import DIGITS, describe_pairs, load_pairs
         from demist_app.interfaces.metadata import NOT_MEASURED
+        from demist_app.model.spread import draws_stated
 
         inputs = self.inputs
         synthetic, measured = _load(inputs.synthetic), _load(inputs.measured)
@@ -89,44 +88,29 @@ class ScoreOutOfFold(SimpleInterface):
             'Regions': {
                 region: {
                     'Volume': round(float(inside.sum()) * voxel_ml, 3),
-                    'Synthetic': round(float(synthetic[inside].mean(dtype=float)), _DIGITS),
-                    'Measured': round(float(measured[inside].mean(dtype=float)), _DIGITS),
+                    'Synthetic': round(float(synthetic[inside].mean(dtype=float)), DIGITS),
+                    'Measured': round(float(measured[inside].mean(dtype=float)), DIGITS),
                 }
                 for region, inside in found.items()
             },
         }
         if isdefined(inputs.pairs):
-            meta['LesionPairs'] = self._lesion_pairs(synthetic, measured, voxel_ml)
+            maps = {
+                'Synthetic': synthetic,
+                'Measured': measured,
+                'FLAIR': _load(inputs.flair),
+                'T1w': _load(inputs.t1w),
+            }
+            meta['LesionPairs'] = describe_pairs(load_pairs(inputs.pairs), maps, voxel_ml)
         if isdefined(inputs.sd):
-            draws = meta['Draws'] if 'SDScale' in meta else 1  # else the SD is not of draws
             meta['Calibration'] = calibration(
-                measured - synthetic, _load(inputs.sd), {'brain': mask} | found, draws
+                measured - synthetic,
+                _load(inputs.sd),
+                {'brain': mask} | found,
+                draws_stated(meta),
             )
         self._results['meta'] = meta
         return runtime
-
-    def _lesion_pairs(self, synthetic, measured, voxel_ml):
-        """Return volume and means of every lesion and its NAWM, and areas for all their voxels."""
-        from demist_app.evaluation.lesions import BRIGHT, PARTNERS, means, voxel_auc
-        from demist_app.interfaces.lesions import load_pairs
-
-        pairs = load_pairs(self.inputs.pairs)
-        maps = {
-            'Synthetic': synthetic,
-            'Measured': measured,
-            'FLAIR': _load(self.inputs.flair),
-            'T1w': _load(self.inputs.t1w),
-        }
-        volumes = {'Volume': [round(len(pair.lesion) * voxel_ml, 6) for pair in pairs]}
-        areas = {
-            name: {
-                partner: voxel_auc(image, pairs, partner, bright=name == BRIGHT)
-                for partner in PARTNERS
-            }
-            for name, image in maps.items()
-        }
-        listed = {name: _listed(means(image, pairs)) for name, image in maps.items()}
-        return volumes | listed | {'VoxelAUC': areas}
 
 
 def calibration(
@@ -180,14 +164,6 @@ def calibration(
 
 def _short(value: float) -> float:
     return float(f'{value:.5g}')
-
-
-def _listed(table: ArrayLike) -> list[list[float | None]]:
-    """Turn means into what JSON knows: a partner that is not there is null."""
-    return [
-        [round(float(value), _DIGITS) if np.isfinite(value) else None for value in row]
-        for row in np.asarray(table)
-    ]
 
 
 def _load(path: str) -> np.ndarray:

@@ -81,3 +81,19 @@ class Spread:
             'SDCalibrated': bool(self.uncertainty),
             'SDMeaning': _MEANING + _OF_DRAWS + learned,
         }
+
+
+def draws_stated(facts: Mapping[str, Any]) -> int:
+    """Return how many draws a sidecar's SD is of; 1 for a model that states that of its errors.
+
+    Parameters
+    ----------
+    facts : mapping
+        As `Spread.facts` gives them, of a map with an SD.
+
+    Examples
+    --------
+    >>> draws_stated({'Draws': 2, 'SDScale': 1.4}), draws_stated({'Draws': 2})
+    (2, 1)
+    """
+    return int(facts['Draws']) if 'SDScale' in facts else 1

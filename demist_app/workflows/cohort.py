@@ -69,6 +69,8 @@ class Traces:
         Of the intensities of each scan from the training scans, in SDs.
     table : DataFrame or None
         Regional values of the same run.
+    lesions : dict
+        What the sidecar says of lesions and their NAWM; empty without a lesion mask.
     """
 
     participant: str
@@ -81,6 +83,7 @@ class Traces:
     draws: int | None = None
     distance: dict[str, float] = field(default_factory=dict)
     table: pd.DataFrame | None = None
+    lesions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -177,6 +180,7 @@ def _results(out_dir: Path, unit: Unit, summary: dict[str, Any]) -> dict[str, An
         'draws': sidecar['Draws'],
         'distance': sidecar['IntensityDistance'],
         'table': table[list(_DTYPES)],
+        'lesions': sidecar.get('LesionPairs', {}),
     }
 
 

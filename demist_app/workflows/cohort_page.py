@@ -10,6 +10,7 @@ import pandas as pd
 from bids.utils import natural_sort
 
 from boilerplate.group_report import ChangeRow, GroupReport, OutlierRow, UnitRow, signed
+from boilerplate.lesions import Lesions
 from boilerplate.report import Headline, number
 from boilerplate.strips import QUARTILES_FROM, Course, Panel, Value, course, panel
 from demist_app import __version__
@@ -58,6 +59,7 @@ class Gathered:
     qc: pd.DataFrame
     outliers: Sequence[Outlier]
     changes: Sequence[Change]
+    lesions: Lesions | None
 
 
 def group_report(found: Gathered, outputs: Iterable[tuple[str, str]]) -> GroupReport:
@@ -97,6 +99,7 @@ def group_report(found: Gathered, outputs: Iterable[tuple[str, str]]) -> GroupRe
         courses=tuple(_courses(found, regions, groups)),
         changes=tuple(_change_row(change, regions) for change in found.changes),
         mean_changes=tuple(_mean_changes(found, regions, groups)),
+        lesions=found.lesions,
         outputs=tuple(outputs),
         provenance={'demist': __version__}
         | {

@@ -20,6 +20,7 @@ MEASURED = 'measured'
 OTHERS = {MEASURED: 'Measured', BRIGHT: 'FLAIR', 'T1w': 'T1w'}
 """What stands beside the methods, to its name in sidecars."""
 _PARTS = ('lesion', 'pNAWM', 'dNAWM')
+_NOTHING = (None,) * len(_PARTS)
 _OWN = 'Synthetic'
 _FEWEST = 2  # lesions that an area has a variance of
 _FEWEST_AGREEING = 3
@@ -139,7 +140,7 @@ def lesion_means(told: Iterable[Told]) -> pd.DataFrame:
     DataFrame
         One row per lesion and method: ``participant_id``, ``session_id``, ``method``, ``number``,
         ``volume_ml``, and the means of four maps, such as ``Synthetic lesion``, ``FLAIR dNAWM``;
-        NaN where a lesion has no such partner.
+        NaN where a lesion has no such partner, or nothing was measured.
     """
     names = ['participant_id', 'session_id', 'method']
     maps = (_OWN, *OTHERS.values())
@@ -151,7 +152,8 @@ def lesion_means(told: Iterable[Told]) -> pd.DataFrame:
             **{
                 f'{image} {part}': math.nan if mean is None else mean
                 for image in maps
-                for part, mean in zip(_PARTS, pairs[image][number], strict=True)
+                for means in [pairs[image][number] if image in pairs else _NOTHING]
+                for part, mean in zip(_PARTS, means, strict=True)
             },
         }
         for row, sidecar in told
@@ -217,7 +219,8 @@ def subjects(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
         yield str(method), table, _OWN
     every = lesions.drop_duplicates(_keys(lesions))  # each method has them again
     for name, image in OTHERS.items():
-        yield name, every, image
+        if np.isfinite(means_of(every, image)).any():  # there may be no measured map
+            yield name, every, image
 
 
 def means_of(lesions: pd.DataFrame, image: str) -> NDArray[np.float64]:
@@ -269,6 +272,8 @@ def _voxel_area(voxels: pd.DataFrame, image: str, partner: str) -> dict[str, flo
 
 
 def _test_measured(lesions: pd.DataFrame, image: str, partner: str) -> float:
+    if not np.isfinite(means_of(lesions, OTHERS[MEASURED])).any():
+        return math.nan
     labels, scores, _ = labelled(lesions, image, partner)
     return delong_test(labels, scores, labelled(lesions, OTHERS[MEASURED], partner)[1])
 
@@ -287,7 +292,7 @@ def _test_reference(
 
 def _agreement(lesions: pd.DataFrame) -> dict[str, float]:
     ours, measured = (lesions[f'{image} lesion'] for image in (_OWN, OTHERS[MEASURED]))
-    if len(lesions) < _FEWEST_AGREEING or ours.nunique() == 1:
+    if len(lesions) < _FEWEST_AGREEING or ours.nunique() == 1 or measured.isna().all():
         return {}  # a model that says the same of every lesion correlates with nothing
     found = agreement(ours, measured)
     return {

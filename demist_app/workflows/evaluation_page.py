@@ -20,9 +20,11 @@ from boilerplate.evaluation_report import (
 )
 from boilerplate.plots import differences
 from boilerplate.report import Headline, number
+from boilerplate.squares import style
 from demist_app import __version__
 from demist_app.evaluation.statistics import caption
 from demist_app.training.methods import METHODS
+from demist_app.workflows.calibration_section import calibration_section
 from demist_app.workflows.cohort import unit_of_row
 from demist_app.workflows.evaluation import (
     AGREEMENT_COLUMNS,
@@ -47,10 +49,10 @@ from demist_app.workflows.evaluation_lesions import (
     lesion_table,
     voxel_areas,
 )
-from demist_app.workflows.evaluation_sections import calibration_section, lesion_section
 from demist_app.workflows.evaluation_training import training_of
 from demist_app.workflows.evaluation_words import MINUS, interval, p_value
 from demist_app.workflows.examples import out_of_fold
+from demist_app.workflows.lesion_section import lesion_section
 
 _GROUPS_SHOWN = 6
 _SCAN = ('participant_id', 'session_id')
@@ -120,6 +122,7 @@ def report_evaluation(found: Evaluation) -> Path:
     ):
         write_table(found.out_dir, name, table, columns)
     methods = sorted(found.folds, key=lambda name: name != found.reference)
+    named = {name: (METHODS[name].title, style(number)) for number, name in enumerate(methods)}
     folder = found.out_dir / 'models'
     reference = METHODS[found.reference].title
     people = found.scores['participant_id'].nunique()
@@ -137,8 +140,8 @@ def report_evaluation(found: Evaluation) -> Path:
         agreements=tuple(_agreements(regions, agreement, groups, found.reference)),
         groups=tuple(groups),
         reference=reference,
-        lesions=lesion_section(lesions, of_lesions, methods),
-        calibration=calibration_section(calibration, spread_and_error(tenths), methods),
+        lesions=lesion_section(lesions, of_lesions, named, '../group_lesions.tsv'),
+        calibration=calibration_section(calibration, spread_and_error(tenths), named),
         cases=tuple(_cases(found)),
         folds=tuple(_folds(found)),
         fold_names=tuple(f'fold {fold}' for fold in range(1, found.splits.n_splits + 1)),

@@ -9,6 +9,7 @@ from bids_layout.query import QueryError
 from boilerplate.group_report import render_group
 from demist_app.settings import Inputs
 from demist_app.workflows.cohort import STATUSES, find_traces
+from demist_app.workflows.cohort_lesions import CONTRAST_COLUMNS, contrast
 from demist_app.workflows.cohort_page import Gathered, group_report
 from demist_app.workflows.cohort_tables import (
     PSR_COLUMNS,
@@ -18,6 +19,7 @@ from demist_app.workflows.cohort_tables import (
     qc_table,
     to_tsv,
 )
+from demist_app.workflows.evaluation import write_table
 
 _OUTPUTS = {
     'group_psr.tsv': 'regional values of all units',
@@ -25,7 +27,9 @@ _OUTPUTS = {
     'group_qc.tsv': 'what became of each unit, its quality and warnings',
     'group_qc.json': 'columns of group_qc.tsv',
 }
-_ELSEWHERE = {
+_WHERE_THERE = {
+    'group_psr_lesions.tsv': 'lesions against normal-appearing white matter',
+    'group_psr_lesions.json': 'columns of group_psr_lesions.tsv',
     'models/evaluation.html': 'how well the models do on participants they never saw',
     'group_scores.tsv': 'scores of the out-of-fold maps',
     'logs/CITATION.html': 'methods text of the last run, with references',
@@ -35,8 +39,8 @@ _ELSEWHERE = {
 def report_cohort(inputs: Inputs) -> str:
     """Join what the participant level left, whatever is there, in tables and one page.
 
-    Writes ``group_psr.tsv``, ``group_qc.tsv``, a JSON file with the columns of each, and
-    ``group.html``.
+    Writes ``group_psr.tsv``, ``group_qc.tsv``, with lesion masks ``group_psr_lesions.tsv``, a JSON
+    file with the columns of each, and ``group.html``.
 
     Parameters
     ----------
@@ -60,14 +64,16 @@ def report_cohort(inputs: Inputs) -> str:
     psr = psr_table(units)
     group_of = groups(inputs.bids_dir, {unit.participant for unit in units})
     qc, outliers = qc_table(units, group_of, psr)
-    found = Gathered(units, psr, qc, outliers, changes(units))
+    of_lesions, section = contrast(units)
+    found = Gathered(units, psr, qc, outliers, changes(units), section)
 
     for name, table, columns in (('psr', psr, PSR_COLUMNS), ('qc', qc, QC_COLUMNS)):
         write_whole(out_dir / f'group_{name}.tsv', to_tsv(table))
         described = json.dumps(columns, indent=2, ensure_ascii=False) + '\n'
         write_whole(out_dir / f'group_{name}.json', described)
-    elsewhere = {name: what for name, what in _ELSEWHERE.items() if (out_dir / name).exists()}
-    report = group_report(found, (_OUTPUTS | elsewhere).items())
+    write_table(out_dir, 'psr_lesions', of_lesions, CONTRAST_COLUMNS)
+    others = {name: what for name, what in _WHERE_THERE.items() if (out_dir / name).exists()}
+    report = group_report(found, (_OUTPUTS | others).items())
     page = render_group(report, out_dir / 'group.html')
 
     counts = Counter(unit.status for unit in units)

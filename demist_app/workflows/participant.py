@@ -155,7 +155,9 @@ def _connect_synthesis(
     device: str,
 ) -> None:
     seed = unit_seed(unit, settings)
-    synthesis = init_synthesis_wf(bundle=bundle, settings=settings, seed=seed, device=device)
+    synthesis = init_synthesis_wf(
+        bundle=bundle, settings=settings, seed=seed, device=device, lesions=bool(unit.lesion_mask)
+    )
     kinds = map_kinds(bundle, settings)
     outputs = init_psr_outputs_wf(unit=unit, settings=settings, kinds=kinds)
     metadata = init_psr_metadata_node(sources, bundle=bundle, seed=seed, device=device)
@@ -164,6 +166,7 @@ def _connect_synthesis(
     fields = ['grid_t1w', 'grid_flair', 'grid_mask', 'grid_tissue', 'mask']
     if unit.lesion_mask:
         fields.append('grid_lesions')
+        workflow.connect(synthesis, 'outputnode.lesion_pairs', metadata, 'lesions')
     if unit.dseg and unit.dseg_lookup:
         fields.append('grid_deep_gm')
     workflow.connect([

@@ -6,6 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from demist_app.interfaces.lesions import DescribeLesions, FindLesionPairs
 from demist_app.interfaces.metadata import PSRMetadata
 from demist_app.interfaces.synthesis import RegionalTable, Synthesise, ToNative
 from demist_app.model.bundle import Bundle
@@ -66,7 +67,13 @@ def init_psr_metadata_node(
 
 
 def init_synthesis_wf(
-    *, bundle: Bundle, settings: Settings, seed: int, device: str, name: str = 'synthesis_wf'
+    *,
+    bundle: Bundle,
+    settings: Settings,
+    seed: int,
+    device: str,
+    lesions: bool = False,
+    name: str = 'synthesis_wf',
 ) -> LiterateWorkflow:
     """Build the synthesis of one unit.
 
@@ -79,6 +86,8 @@ def init_synthesis_wf(
         Of this unit.
     device : str
         ``cpu`` or ``cuda[:N]``.
+    lesions : bool
+        Whether there is a lesion mask.
 
     Inputs
     ------
@@ -97,6 +106,8 @@ def init_synthesis_wf(
         Regional values, as TSV and for the figure.
     facts, warnings, distance
         For the sidecars and the report.
+    lesion_pairs
+        For the sidecar, with a lesion mask.
     """
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = (
@@ -118,7 +129,7 @@ def init_synthesis_wf(
         niu.IdentityInterface(
             fields=[
                 'mean', 'sd', 'grid_mean', 'grid_sd', 'table', 'samples',
-                'facts', 'warnings', 'distance',
+                'facts', 'warnings', 'distance', 'lesion_pairs',
             ]
         ),
         name='outputnode',
@@ -151,6 +162,21 @@ def init_synthesis_wf(
             (native, outputnode, [('image', kind)]),
             (synthesise, outputnode, [(kind, f'grid_{kind}')]),
             (synthesise, table, [(kind, kind)]),
+        ])  # fmt: skip
+    if lesions:
+        pairs = pe.Node(FindLesionPairs(), name='lesion_pairs', mem_gb=1.5)
+        described = pe.Node(DescribeLesions(), name='describe_lesions', mem_gb=1.0)
+        workflow.connect([
+            (inputnode, pairs, [
+                ('grid_t1w', 't1w'),
+                ('grid_mask', 'brain'),
+                ('grid_tissue', 'tissue'),
+                ('grid_lesions', 'lesions'),
+            ]),
+            (inputnode, described, [('grid_t1w', 't1w'), ('grid_flair', 'flair')]),
+            (pairs, described, [('pairs', 'pairs')]),
+            (synthesise, described, [('mean', 'synthetic')]),
+            (described, outputnode, [('lesions', 'lesion_pairs')]),
         ])  # fmt: skip
     return workflow
 

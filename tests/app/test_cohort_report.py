@@ -28,6 +28,10 @@ def test_aggregate_reports_on_what_is_there(finished, phantom, tmp_path):
     assert 1000 < float(first['brain_volume_ml']) < 1900
     assert 0 < float(first['flair_shift_mm']) < 10
     assert (first['draws'], first['model'].split()[0]) == ('1', 'linear')
+    with (out / 'group_psr_lesions.tsv').open(encoding='utf-8') as file:
+        lesions = list(csv.DictReader(file, delimiter='\t'))
+    assert {row['method'] for row in lesions} == {'synthetic', 'FLAIR', 'T1w'}
+    assert {row['participants'] for row in lesions} == {'2'}
     assert (out / first['report']).exists()
     assert f'href="{first["report"]}"' in (out / 'group.html').read_text('utf-8')
     validator = Path(sysconfig.get_path('scripts')) / 'bids-validator-deno'

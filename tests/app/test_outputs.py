@@ -103,6 +103,19 @@ def test_sidecars_say_what_the_map_is(finished):
         assert {'Draws', 'Sampler', 'RandomSeed', 'SkullStripped'} <= set(sidecar)
 
 
+def test_lesions_are_compared_with_white_matter_and_with_the_scans(finished):
+    for unit in UNITS:
+        name = f'{unit}_space-T1w_desc-synth_PSRmap.json'
+        pairs = json.loads((anat(finished, unit) / name).read_text())['LesionPairs']
+        of_sd = (anat(finished, unit) / name.replace('-synth_', '-synthsd_')).read_text()
+        assert 'LesionPairs' not in json.loads(of_sd)
+        assert len(pairs['Volume']) > 3
+        assert min(pairs['Volume']) >= 0.027
+        dark, bright = (np.array(pairs[image], float) for image in ('Synthetic', 'FLAIR'))
+        assert np.nanmean(dark[:, 0] - dark[:, 1]) < 0 < np.nanmean(bright[:, 0] - bright[:, 1])
+        assert pairs['VoxelAUC']['FLAIR']['combined'] > 0.7
+
+
 def test_table_agrees_with_the_map(finished):
     table = anat(finished, UNITS[0]) / f'{UNITS[0]}_desc-synth_psr.tsv'
     with table.open() as file:

@@ -25,7 +25,12 @@ def test_obeys_the_umask(tmp_path):
 
 def test_keeps_the_old_file_when_writing_fails(tmp_path):
     path = write_atomic(tmp_path / 'page.html', 'old')
-    with pytest.raises(UnicodeEncodeError):
-        write_atomic(path, 'new \ud800')
+    with pytest.raises(TypeError):
+        write_atomic(path, b'new')
     assert path.read_text() == 'old'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path):
+    text = b'sub-\xff'.decode(errors='surrogateescape')
+    assert write_atomic(tmp_path / 'page.html', text).read_text('utf-8') == 'sub-\\udcff'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from boilerplate import captions
@@ -269,6 +269,7 @@ def hostile(report: UnitReport, text: str) -> UnitReport:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example('\ud800')
 @given(st.text(alphabet=st.sampled_from('<>&"\'/=-! abs-script\n{}%`') | st.characters()))
 def test_no_string_changes_the_page(full, tmp_path, text):
     expected = Page(render(hostile(full, 'plain'), tmp_path / 'plain.html')).shape

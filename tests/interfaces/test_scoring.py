@@ -7,7 +7,7 @@ from demist_app.evaluation.calibration import coverage
 from demist_app.evaluation.lesions import Pair
 from demist_app.evaluation.metrics import score
 from demist_app.imaging.volumes import InputError, save_volume
-from demist_app.interfaces.lesions import FindLesionPairs, load_pairs
+from demist_app.interfaces.lesions import DescribeLesions, FindLesionPairs, load_pairs
 from demist_app.interfaces.scoring import ScoreOutOfFold
 
 
@@ -126,6 +126,33 @@ def test_lesions_and_their_partners_have_means_by_all_maps(volumes, tmp_path, mo
         assert areas['pNAWM'] == areas['combined'] == pytest.approx(expected, abs=1e-4)
         assert areas['dNAWM'] is None
     assert 'NaN' not in json.dumps(pairs)
+
+
+def test_without_a_measured_map_lesions_are_sought_in_the_whole_brain(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    in_box(tmp_path, (10, 12, 16), 4)
+    node = FindLesionPairs(
+        t1w=str(tmp_path / 'box.nii'), brain=str(tmp_path / 'white.nii'),
+        tissue=str(tmp_path / 'white.nii'), lesions=str(tmp_path / 'cube.nii'),
+    )  # fmt: skip
+    found = node.run().outputs.pairs
+    shape = (48, 40, 32)
+    (pair,) = load_pairs(found)
+    assert np.unravel_index(pair.proximal, shape)[2].max() >= 20  # beyond what was measured
+    rng = np.random.default_rng(1)
+    images = {name: rng.random(shape, np.float32) for name in ('synthetic', 't1w', 'flair')}
+    for name, image in images.items():
+        save_volume(image, np.diag([1, 1, 2, 1]), tmp_path / f'{name}.nii')
+    described = DescribeLesions(
+        pairs=found, **{name: str(tmp_path / f'{name}.nii') for name in images}
+    )
+    told = described.run().outputs.lesions
+    assert list(told) == ['Volume', 'Synthetic', 'FLAIR', 'T1w', 'VoxelAUC']
+    assert told['Volume'] == [0.128]
+    for name in ('Synthetic', 'FLAIR', 'T1w'):
+        inside, near, far = told[name][0]
+        parts = [images[name.lower()].ravel()[part] for part in pair.parts]
+        assert [inside, near, far] == pytest.approx([part.mean() for part in parts], abs=1e-4)
 
 
 def test_what_the_model_states_is_compared_with_its_errors(volumes, tmp_path):

@@ -18,7 +18,10 @@ class CohortFiles:
         self.bids.mkdir()
         self.inputs = Inputs(bids_dir=self.bids, out_dir=self.out)
 
-    def add(self, label, medians=None, *, run=FIRST, model='aa', volume=1400.0, warnings=()):
+    def add(
+        self, label, medians=None, *, run=FIRST, model='aa', volume=1400.0, warnings=(),
+        lesions=None,
+    ):  # fmt: skip
         """Write the results of one unit; without `medians`, those of an --anat-only run."""
         folder = self.out / label.replace('_', '/')
         provenance = {'demist': '1.0', 'Run': run}
@@ -33,6 +36,8 @@ class CohortFiles:
                 'IntensityDistance': {'T1w': 1.25, 'FLAIR': 0.5},
                 'Model': {'SHA256': model},
             }
+            if lesions is not None:
+                sidecar['LesionPairs'] = lesions
             self.write(folder / f'anat/{label}_desc-synth_psr.tsv', '\n'.join(lines) + '\n')
             name = f'anat/{label}_space-T1w_desc-synth_PSRmap.json'
             self.write(folder / name, json.dumps(sidecar))

@@ -1,9 +1,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from bids_layout.query import QueryError
+from demist_app.evaluation.roc import delong_interval
 from demist_app.workflows.group import report_cohort
 
 
@@ -96,3 +98,58 @@ def test_nothing_to_join_says_what_to_do(cohort):
     with pytest.raises(QueryError, match='run the participant level first'):
         report_cohort(cohort.inputs)
     assert not cohort.out.exists()
+
+
+def of_lesions(rng, count=6):
+    """Return what a sidecar says of lesions; the last has no distal NAWM."""
+    dark = rng.normal([8.0, 10.0, 10.2], 1.0, (count, 3)).tolist()
+    bright, grey = (rng.normal([m, 1.0, 1.0], 0.1, (count, 3)).tolist() for m in (1.3, 0.9))
+    for table in (dark, bright, grey):
+        table[-1][2] = None
+    areas = {'combined': 0.9, 'pNAWM': 0.8, 'dNAWM': None}
+    return {
+        'Volume': [0.1] * count, 'Synthetic': dark, 'FLAIR': bright, 'T1w': grey,
+        'VoxelAUC': {'Synthetic': areas, 'FLAIR': areas, 'T1w': areas},
+    }  # fmt: skip
+
+
+def test_lesions_of_a_cohort_are_told_from_white_matter_without_measured_maps(cohort):
+    rng = np.random.default_rng(0)
+    told = {f'sub-{who}_ses-1': of_lesions(rng) for who in (1, 2, 3)}
+    for label, lesions in told.items():
+        cohort.add(label, {'WM': 11.0, 'lesions': 8.0}, lesions=lesions)
+    cohort.add('sub-1_ses-2', {'WM': 11.0}, lesions=of_lesions(rng))  # the same ones again
+    cohort.add('sub-4_ses-1', {'WM': 11.0})
+    report_cohort(cohort.inputs)
+
+    table = rows(cohort.out / 'group_psr_lesions.tsv')
+    found = {(row['method'], row['comparator']): row for row in table}
+    assert {name for name, _ in found} == {'synthetic', 'FLAIR', 'T1w'}
+    means = np.array([row[:2] for one in told.values() for row in one['Synthetic']])
+    expected = delong_interval(np.repeat([True, False], len(means)), -means.T.ravel())
+    row = found['synthetic', 'pNAWM']
+    assert float(row['auc']) == pytest.approx(expected.auc, rel=1e-5)
+    assert float(row['lower']) == pytest.approx(expected.lower, rel=1e-5)
+    assert (row['lesions'], row['participants'], row['auc_voxels']) == ('18', '3', '0.8')
+    assert found['synthetic', 'dNAWM']['lesions'] == '15'
+    assert found['synthetic', 'dNAWM']['auc_voxels'] == 'n/a'
+    assert (row['p_reference'], row['reference']) == ('n/a', 'synthetic')
+    assert 0 < float(found['FLAIR', 'combined']['p_reference']) < 1
+    described = json.loads((cohort.out / 'group_psr_lesions.json').read_text('utf-8'))
+    assert list(described) == list(table[0])
+    assert not any('measured' in name for name in table[0])
+
+    page = (cohort.out / 'group.html').read_text('utf-8')
+    assert 'no evidence that its PSR is right' in page
+    assert '<td>18 (3)</td>' in page
+    assert 'href="group_psr_lesions.tsv"' in page
+    section = page.split('id="lesions"')[1].split('</section>')[0]
+    assert 'measured PSR' not in section
+    assert 'CCC' not in section
+
+    for path in cohort.out.glob('sub-*/ses-*/anat/*PSRmap.json'):  # of runs without the masks
+        sidecar = json.loads(path.read_text('utf-8'))
+        path.write_text(json.dumps({k: v for k, v in sidecar.items() if k != 'LesionPairs'}))
+    report_cohort(cohort.inputs)
+    assert not list(cohort.out.glob('group_psr_lesions*'))
+    assert 'id="lesions"' not in (cohort.out / 'group.html').read_text('utf-8')
