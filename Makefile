@@ -92,9 +92,11 @@ PHANTOM = build/bench/bids/derivatives
 QUALITY = echo '\n\#\# Held-out phantoms\n' && $(HELDOUT) && \
     echo '\n\#\# Their lesions\n' && \
     $(BIN)/python benchmarks/lesions.py $(PHANTOM)/phantom linear=build/heldout/linear \
-        small=build/heldout/small --measured $(PHANTOM)/qmt --phantom $(PHANTOM)/phantom && \
+        small=build/heldout/small --measured $(PHANTOM)/qmt --phantom $(PHANTOM)/phantom \
+        --metrics build/heldout/metrics.json && \
     for model in linear small; do echo "\n\#\# Standard deviation of $$model\n" && \
-        $(BIN)/python benchmarks/calibration.py build/bench/bids build/heldout/$$model || exit; done
+        $(BIN)/python benchmarks/calibration.py build/bench/bids build/heldout/$$model \
+            --metrics build/heldout/metrics.json || exit; done
 QUALITY_REAL = echo '\n\#\# Real scans, without measured PSR' && \
     $(BIN)/python benchmarks/real.py build/real/linear build/real/small --measured \
         $(REAL)/../sir-psr/PSR.nii.gz $(REAL)/../sir-psr/brain_mask.nii.gz && \

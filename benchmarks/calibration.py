@@ -15,9 +15,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from common import SYNTHETIC, Case, cases, draws, load
+from common import SYNTHETIC, Case, add_facts, cases, draws, load
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -180,6 +181,23 @@ def print_coverage(regions: Mapping[str, list[Sample]], scales: Mapping[str, flo
                 print(f'| {target} | {region} | {title} | ' + ' | '.join(cells) + ' |')
 
 
+def card_facts(regions: Mapping[str, list[Sample]]) -> dict[str, Any]:
+    """Return what a model card tells: coverage as stated, of what was free of noise."""
+    return {
+        'levels': list(LEVELS),
+        'regions': {
+            region: list(
+                coverage(
+                    np.concatenate([s.error(TARGETS[0]) for s in found]),
+                    predicted(found, TARGETS[0], None),
+                    draws=found[0].draws,
+                ).values()
+            )
+            for region, found in regions.items()
+        },
+    }
+
+
 def print_spread_skill(found: list[Sample]) -> None:
     """Print RMSE where similar errors are stated, in the brain."""
     error = np.concatenate([s.error(TARGETS[0]) for s in found])
@@ -224,6 +242,7 @@ def main() -> None:
         metavar=('BUNDLE', 'KEPT'),
         help='model to draw with, and folder to keep its draws in',
     )
+    parser.add_argument('--metrics', type=Path, help='add the coverage to this JSON')
     parser.add_argument('--n-samples', type=int, default=8)
     parser.add_argument('--threads', type=int, default=1)
     options = parser.parse_args()
@@ -263,6 +282,8 @@ def main() -> None:
         )
     )
     print_coverage(regions, scales)
+    if options.metrics:
+        add_facts(options.metrics, coverage=card_facts(regions))
     print_spread_skill(regions['brain'])
     if ranked:
         print_ranks(ranked)

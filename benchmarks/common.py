@@ -1,8 +1,10 @@
 """What the benchmarks share: reading maps, phantoms with all that is known of them, and draws."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -31,6 +33,12 @@ TISSUES = {
 def load(path: Path) -> Map:
     """Read an image, its axes in the order of RAS."""
     return nb.as_closest_canonical(nb.load(path)).get_fdata(dtype=np.float32)
+
+
+def add_facts(path: Path, **facts: Any) -> None:
+    """Add to what a model card will tell, JSON."""
+    known = json.loads(path.read_text('utf-8')) if path.exists() else {}
+    path.write_text(json.dumps(known | facts, indent=2) + '\n', 'utf-8')
 
 
 @dataclass(frozen=True)

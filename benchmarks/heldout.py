@@ -12,14 +12,13 @@ the best model leaves open. Prints Markdown.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import SYNTHETIC, Case, Map, cases, load
+from common import SYNTHETIC, Case, Map, add_facts, cases, load
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -155,7 +154,7 @@ def main() -> None:
         metavar=('DEMIST', 'QMT'),
         help='preprocessed phantoms and their measured maps, for the boosting',
     )
-    parser.add_argument('--metrics', type=Path, help='write the last model’s scores here, JSON')
+    parser.add_argument('--metrics', type=Path, help='add the last model’s scores to this JSON')
     options = parser.parse_args()
     held_out = list(cases(options.bids))
     named = dict(text.split('=', 1) for text in options.outputs)
@@ -176,7 +175,7 @@ def main() -> None:
             name, {c.name: load(Path(folder) / c.folder / f'{c.name}{SYNTHETIC}') for c in held_out}
         )
         if options.metrics:
-            options.metrics.write_text(json.dumps(result.facts(), indent=2) + '\n', 'utf-8')
+            add_facts(options.metrics, **result.facts())
     if options.training:
         model = fit_boosting(examples(*options.training))
         testing = examples(Path(next(iter(named.values()))), options.bids / 'derivatives' / 'qmt')

@@ -12,10 +12,11 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
-from common import SYNTHETIC, Map
+from common import SYNTHETIC, Map, add_facts
 from nibabel.processing import resample_from_to
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
@@ -136,6 +137,23 @@ def agreements(title: str, tables: dict[str, Table]) -> list[str]:
     return cells
 
 
+def card_facts(title: str, found: list[Scan], tables: dict[str, Table]) -> dict[str, Any]:
+    """Return what a model card tells of a model of which the truth is known."""
+    areas = {}
+    for name in (title, *(n for n in (ORACLE, *CONTRASTS) if n in tables)):
+        labels, scores, _ = pair_scores(tables[name], 'combined', bright=name == BRIGHT)
+        area = delong_interval(labels, scores)
+        told = 'this model' if name == title else name.strip('*')
+        areas[told] = [area.auc, area.lower, area.upper]
+    agreed = agreement(tables[title][:, 0], tables[TRUTH][:, 0])
+    return {
+        'count': len(tables[title]),
+        'participants': len({scan.participant for scan in found if scan.pairs}),
+        'auc': areas,
+        'truth': {key: getattr(agreed, key) for key in ('r', 'ccc', 'bias', 'lower', 'upper')},
+    }
+
+
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog='python benchmarks/lesions.py')
@@ -146,6 +164,7 @@ def main() -> None:
     parser.add_argument(
         '--reference', help='row that p (DeLong, combined NAWM) is against; default: the first'
     )
+    parser.add_argument('--metrics', type=Path, help='add the last model’s areas to this JSON')
     options = parser.parse_args()
     outputs = {n: Path(f) for n, f in (text.split('=', 1) for text in options.outputs)}
     found = list(scans(options.lesions, outputs, options.measured, options.phantom))
@@ -171,6 +190,9 @@ def main() -> None:
         centres = ', '.join(f'{value:.2f}' for value in np.nanmean(tables[title], axis=0))
         cells = [*curves(title, found, tables, reference), *agreements(title, tables), centres]
         print(f'| {title} | ' + ' | '.join(cells) + ' |', flush=True)
+    if options.metrics:
+        *_, last = outputs
+        add_facts(options.metrics, lesions=card_facts(last, found, tables))
 
 
 if __name__ == '__main__':

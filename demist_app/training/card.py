@@ -57,7 +57,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         parameters='\n'.join(f'| {k} | {n:,} |' for k, n in metadata['parameters'].items()),
         share=100 * metadata['trainable_share'],
         stages='\n'.join(_stage(name, facts) for name, facts in metadata['stages'].items()),
-        metrics=scores_text(metadata['metrics'], metadata['scored_on']),
+        metrics=scores_text(metadata['metrics'], metadata['scored_on']) + quality_text(metadata),
         spread=spread_text(metadata),
         alarm=alarm_text(metadata),
     )
@@ -104,6 +104,34 @@ def scores_text(metrics: Mapping[str, Any], scored_on: str) -> str:
     )
 
 
+def quality_text(metadata: Mapping[str, Any]) -> str:
+    """Tell how right a model is in lesions and in what it states as its SD; empty if unknown.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ``lesions``: ``count``, ``participants``; ``auc``, of means of lesions and of combined NAWM,
+        by map, with its interval; ``truth``, the agreement of the former with the truth.
+        ``coverage``: ``levels``, and in ``regions`` the share of voxels in each interval.
+    """
+    text = ''
+    if lesions := metadata.get('lesions'):
+        areas = ', '.join(
+            f'{name} {area:.3f} ({lower:.3f} to {upper:.3f})'
+            for name, (area, lower, upper) in lesions['auc'].items()
+        )
+        text += '\n' + _LESIONS.format(areas=areas, **lesions, **lesions['truth'])
+    if coverage := metadata.get('coverage'):
+        names = ' | '.join(f'{level:.0%}'.replace('%', ' %') for level in coverage['levels'])
+        rows = '\n'.join(
+            f'| {region} | ' + ' | '.join(f'{100 * share:.0f} %' for share in shares) + ' |'
+            for region, shares in coverage['regions'].items()
+        )
+        rule = '|---' * (len(coverage['levels']) + 1) + '|'
+        text += f'\n{_COVERAGE}\n| interval | {names} |\n{rule}\n{rows}\n'
+    return text
+
+
 def spread_text(metadata: Mapping[str, Any]) -> str:
     """Tell what the standard deviation of a model is worth.
 
@@ -134,6 +162,15 @@ def alarm_text(metadata: Mapping[str, Any]) -> str:
     return _ALARM.format(units=found['units'], percent=100 * found['false_alarm_rate'])
 
 
+_LESIONS = """\
+{count} lesions of {participants} of them against normal-appearing white matter (AUC of their means,
+95 % interval): {areas}.
+Mean PSR of a lesion against the truth: r {r:.2f}, CCC {ccc:.2f}, bias {bias:+.2f} percentage points,
+limits of agreement {lower:+.2f} to {upper:+.2f}.
+"""
+_COVERAGE = """\
+How often the noise-free value lies in the interval that the standard deviation states:
+"""
 _ALARM = """\
 - Scans unlike the {units} it was trained on raise an alarm in the report and in the sidecar;
   so do at most {percent:.1f} % of scans that are like them. Not every unlike scan does."""

@@ -18,7 +18,7 @@ from demist_app.model.diffusion import (
 from demist_app.model.presets import BRIDGE
 from demist_app.model.samplers import SAMPLERS
 from demist_app.model.synthesis import DiffusionPredictor
-from demist_app.training.card import model_card
+from demist_app.training.card import model_card, quality_text
 from demist_app.training.course import kept_facts
 from demist_app.training.fit import Machine
 from demist_app.training.run import DISTILLED, STAGES, WEIGHTS, assemble, train
@@ -107,6 +107,26 @@ def test_the_card_says_that_it_was_distilled(distilled):
     assert 'distilled: the map takes 1 evaluation(s)' in card
     assert '3-distilled: the same, for few evaluations' in card
     assert 'its errors on 3 scans' in card
+    assert 'of means' not in card
+
+
+def test_the_card_says_how_right_it_is_in_lesions_and_in_its_doubt():
+    told = quality_text(
+        {
+            'lesions': {
+                'count': 53, 'participants': 4,
+                'auc': {'this model': [0.97, 0.94, 0.99], 'FLAIR alone': [0.95, 0.88, 0.98]},
+                'truth': {'r': 0.8, 'ccc': 0.7, 'bias': 0.26, 'lower': -2.1, 'upper': 2.7},
+            },
+            'coverage': {'levels': [0.5, 0.95], 'regions': {'lesions': [0.34, 0.9]}},
+        }
+    )  # fmt: skip
+    assert '53 lesions of 4 of them' in told
+    assert 'this model 0.970 (0.940 to 0.990), FLAIR alone 0.950 (0.880 to 0.980)' in told
+    assert 'CCC 0.70, bias +0.26 percentage points,\nlimits of agreement -2.10 to +2.70' in told
+    assert '| interval | 50 % | 95 % |' in told
+    assert '| lesions | 34 % | 90 % |' in told
+    assert quality_text({}) == ''
 
 
 def test_without_stage_3_the_same_folder_serves(distilled, micro, examples):
