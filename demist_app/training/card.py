@@ -165,8 +165,8 @@ def alarm_text(metadata: Mapping[str, Any]) -> str:
 _LESIONS = """\
 {count} lesions of {participants} of them against normal-appearing white matter (AUC of their means,
 95 % interval): {areas}.
-Mean PSR of a lesion against the truth: r {r:.2f}, CCC {ccc:.2f}, bias {bias:+.2f} percentage points,
-limits of agreement {lower:+.2f} to {upper:+.2f}.
+Mean PSR of a lesion against the truth: r {r:.2f}, CCC {ccc:.2f}, bias {bias:+.2f} percentage
+points, limits of agreement {lower:+.2f} to {upper:+.2f}.
 """
 _COVERAGE = """\
 How often the noise-free value lies in the interval that the standard deviation states:

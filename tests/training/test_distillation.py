@@ -123,7 +123,7 @@ def test_the_card_says_how_right_it_is_in_lesions_and_in_its_doubt():
     )  # fmt: skip
     assert '53 lesions of 4 of them' in told
     assert 'this model 0.970 (0.940 to 0.990), FLAIR alone 0.950 (0.880 to 0.980)' in told
-    assert 'CCC 0.70, bias +0.26 percentage points,\nlimits of agreement -2.10 to +2.70' in told
+    assert 'CCC 0.70, bias +0.26 percentage\npoints, limits of agreement -2.10 to +2.70' in told
     assert '| interval | 50 % | 95 % |' in told
     assert '| lesions | 34 % | 90 % |' in told
     assert quality_text({}) == ''
