@@ -21,7 +21,7 @@ from demist_app.model.synthesis import DiffusionPredictor
 from demist_app.training.examples import Example
 from demist_app.training.fit import Machine, TrainingError
 from demist_app.training.latents import whole
-from demist_app.training.outliers import learn_outliers
+from demist_app.training.outliers import enough, learn_outliers
 
 DRAWS = 4
 """At most, of one scan."""
@@ -122,22 +122,22 @@ def examined(
     facts = dict(metadata)
     if not examination:
         return facts
-    seen = examination.signatures()
     people = [example.participant for example in examination.training]
+    seen = examination.signatures() if enough(people) else []
     if sampling(facts):
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as folder:
             # the weights are used as they will be read: rounded
             predictor = load_predictor(write_bundle(Path(folder) / out.name, facts, tensors, ''))
             try:
-                if isinstance(predictor, DiffusionPredictor):
+                if seen and isinstance(predictor, DiffusionPredictor):
                     seen = _with_latents(seen, predictor, examination)
                 if examination.validation:
                     draws = draws_of(facts)
                     facts['uncertainty'] = learn_uncertainty(predictor, examination, draws)
             except ShortOfMemoryError as error:
                 raise TrainingError(f'{out.name} was trained, but not examined: {error}') from error
-    if found := learn_outliers(seen, people):
+    if seen and (found := learn_outliers(seen, people)):
         facts['outliers'] = found
     return facts
 

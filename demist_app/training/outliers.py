@@ -1,5 +1,6 @@
 """Learning what scans a model was trained on look like, to tell others apart."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,12 @@ SHRINKAGE = 0.02
 features. What Ledoit and Wolf (2004) estimate, for the covariance and not for distances, shrinks
 more and hides what goes against a correlation."""
 _HIGH = 0.9  # how far off units are that are far, and not how near the near ones
+
+
+def enough(participants: Sequence[str], rate: float = FALSE_ALARMS) -> bool:
+    """Tell whether so many participants, 1 / `rate` - 1, can promise such a rate."""
+    n = len(set(participants))
+    return _rank(n, rate) <= n
 
 
 def learn_outliers(
@@ -43,10 +50,10 @@ def learn_outliers(
     """
     owners = np.asarray(participants)
     people = np.unique(owners)
-    n = len(people)
-    rank = np.ceil((n + 1) * (1 - rate))
-    if rank > n:
+    if not enough(participants, rate):
         return None
+    n = len(people)
+    rank = _rank(n, rate)
     stacks = {name: np.stack([found[name] for found in signatures]) for name in signatures[0]}
     left_out: dict[str, Array] = {name: np.empty(len(owners)) for name in (*stacks, 'exchange')}
     for owner in people:
@@ -65,10 +72,15 @@ def learn_outliers(
     return {
         'groups': {name: _spread(stack) for name, stack in stacks.items()},
         'usual': usual,
-        'threshold': _of_rank(np.max(scores, axis=0), int(rank), n),
+        'threshold': _of_rank(np.max(scores, axis=0), rank, n),
         'false_alarm_rate': 1 - rank / (n + 1),
         'units': len(signatures),
     }
+
+
+def _rank(people: int, rate: float) -> int:
+    """Return which of so many, from the lowest, no more than a share of `rate` passes."""
+    return math.ceil((people + 1) * (1 - rate))
 
 
 def _of_rank(scores: Array, rank: int, people: int) -> float:

@@ -58,6 +58,7 @@ def test_a_model_with_a_latent_is_asked_what_it_makes_of_its_scans(
     given, untrained, tmp_path, monkeypatch
 ):
     seen = []
+    monkeypatch.setattr(examination, 'enough', lambda _: True)
     monkeypatch.setattr(examination, 'learn_outliers', lambda found, _: seen.extend(found))
     monkeypatch.setattr(examination, 'learn_uncertainty', lambda *_: 'learned')
     metadata = {k: v for k, v in untrained.metadata.items() if k not in ('format', 'sha256')}
@@ -68,6 +69,15 @@ def test_a_model_with_a_latent_is_asked_what_it_makes_of_its_scans(
     for one, example in zip(seen, given.training, strict=True):
         np.testing.assert_array_equal(one['latent'], scan(example, None, SEED)[0][0])
     assert not list(tmp_path.iterdir())  # the bundle it was asked with is gone
+
+
+def test_too_few_participants_are_not_looked_at_in_vain(given, untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(examination, 'learn_uncertainty', lambda *_: 'learned')
+    monkeypatch.setattr(examination, '_signature', None)
+    monkeypatch.setattr(DiffusionPredictor, 'describe', None)
+    metadata = {k: v for k, v in untrained.metadata.items() if k not in ('format', 'sha256')}
+    facts = examined(metadata, untrained.tensors(), tmp_path / 'model', given)
+    assert facts == metadata | {'uncertainty': 'learned'}
 
 
 def test_the_cost_has_a_bound(given, monkeypatch):
