@@ -101,6 +101,11 @@ class VQVAEPreset:
     stage: StagePreset
     fold: int = 1
 
+    @property
+    def factor(self) -> int:
+        """Voxels per code along one axis."""
+        return int(self.fold * 2 ** len(self.channels))
+
 
 @dataclass(frozen=True)
 class WaveletPreset:

@@ -85,8 +85,7 @@ def train_vqvae(course: Course, folder: Path) -> Trained:
     settings = load_baselines(course.preset.baselines).vqvae
     torch.manual_seed(course.seed)
     network = VQTranslator(settings)
-    factor = settings.fold * 2 ** len(settings.channels)
-    stage = QuantisedStage(course.preset, settings.stage, course.seed, network, factor)
+    stage = QuantisedStage(course.preset, settings.stage, course.seed, network, settings.factor)
     return _train(course, folder, stage, network)
 
 
