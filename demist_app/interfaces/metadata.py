@@ -194,7 +194,7 @@ class Summarise(SimpleInterface):
                 facts[name] = value
             if 'OutlierScore' in found:
                 facts['Unlike the training scans'] = (
-                    f'{found["OutlierScore"]:.1f}, alarm above {found["OutlierThreshold"]:.1f} '
+                    f'{found["OutlierScore"]:.2f}, alarm above {found["OutlierThreshold"]:.2f} '
                     f'(false alarms: {100 * found["OutlierFalseAlarmRate"]:.1f} %)'
                 )
             if 'Window' in found:
