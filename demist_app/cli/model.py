@@ -86,7 +86,8 @@ def _lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield 'name', f'{bundle.name} {facts["version"]}'
     yield 'network', str(facts['network'])
     yield 'preset', str(preset.get('name', ''))
-    yield 'streams', ', '.join(preset.get('streams', {}).get('active', ()))
+    if facts['network'] == 'demist':  # the preset of a comparison has streams for other methods
+        yield 'streams', ', '.join(preset.get('streams', {}).get('active', ()))
     yield 'parameters', _listed(facts.get('parameters', {}))
     yield 'equation', str(facts.get('equation', ''))
     yield 'PSR unit', str(facts.get('psr_unit', ''))

@@ -57,6 +57,19 @@ def test_info_of_a_trained_model(tmp_path, capsys):
         assert line in out
 
 
+def test_info_names_no_streams_of_a_method_without(tmp_path, capsys):
+    metadata = {
+        'name': 'mine',
+        'version': '1',
+        'network': 'boosting',
+        'preset': load_preset('tiny').as_dict(),
+        'training_data': 'nine phantoms',
+    }
+    write_bundle(tmp_path / 'mine', metadata, {'a': np.ones(2)}, '')
+    assert main(['info', str(tmp_path / 'mine')]) == 0
+    assert 'streams' not in fields(capsys.readouterr().out)
+
+
 def test_info_as_json(capsys):
     assert main(['info', '--json', 'linear']) == 0
     out = capsys.readouterr().out
