@@ -7,6 +7,7 @@ from scipy.ndimage import zoom
 
 from demist_app.model.bundle import find_bundle, load_bundle
 from demist_app.model.outliers import judge
+from demist_app.model.predictor import load_predictor
 from demist_app.model.signature import exchanged, signature
 from demist_app.phantom.randomised import simulate_random
 from demist_app.training.augment import degrade
@@ -101,7 +102,13 @@ def test_the_shipped_model_knows_a_phantom_from_one_with_its_scans_exchanged():
     images /= np.percentile(images[:, mask], 99.5, axis=-1)[:, None, None, None]
     pair = torch.from_numpy(images.astype(np.float32))
     pair = degrade(pair, torch.from_numpy(mask).float(), np.random.default_rng(0)).numpy()
-    known = load_bundle(find_bundle('small')).metadata['outliers']
+    bundle = load_bundle(find_bundle('small'))
+    predictor = load_predictor(bundle)
     brain = mask & (pair > 0).any(axis=0)
-    assert not judge(signature(pair, brain), known).alarm
-    assert 'exchange' in judge(signature(pair[::-1].copy(), brain), known).unusual
+
+    def verdict(images):
+        seen = signature(images, brain) | {'latent': predictor.describe(images, brain)}
+        return judge(seen, bundle.metadata['outliers'])
+
+    assert not verdict(pair).alarm
+    assert 'exchange' in verdict(pair[::-1].copy()).unusual
