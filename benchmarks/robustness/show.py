@@ -192,7 +192,12 @@ def draw(found: Results, sites: Path, path: Path) -> None:
             ax.grid(axis='y', color='#dddddd', linewidth=0.6)
         for ax in axes[::ACROSS]:
             ax.set_ylabel('PSNR (dB)')
-        axes[0].legend(frameon=False)
+        figure.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc='outside upper left',
+            ncols=len(found.models),
+            frameon=False,
+        )
         if known:
             axes[len(panels)].legend(frameon=False)
 
