@@ -32,21 +32,32 @@ def test_info_of_a_shipped_model(capsys):
     assert 'preset' not in found  # it has none
 
 
-def test_info_of_a_trained_model(tmp_path, capsys):
-    metadata = {
-        'name': 'mine',
-        'version': '1',
-        'network': 'demist',
-        'preset': load_preset('tiny').as_dict(),
-        'parameters': {'backbone': 1234567, 'spatial stream': 89},
-        'training_data': 'nine phantoms',
-        'validation_units': ['sub-1'],
-        'metrics': {'PSNR': (24.6712, 0.678)},
-        'scored_on': 'out of fold',
-    }
-    write_bundle(tmp_path / 'mine', metadata, {'a': np.ones(2)}, '')
-    assert main(['info', str(tmp_path / 'mine')]) == 0
-    out = capsys.readouterr().out
+@pytest.fixture
+def info_of_trained(tmp_path, capsys):
+    """What `info` says of a model that was trained with the preset ``tiny``."""
+
+    def info(**facts):
+        metadata = {
+            'name': 'mine',
+            'version': '1',
+            'preset': load_preset('tiny').as_dict(),
+            'training_data': 'nine phantoms',
+        }
+        write_bundle(tmp_path / 'mine', metadata | facts, {'a': np.ones(2)}, '')
+        assert main(['info', str(tmp_path / 'mine')]) == 0
+        return capsys.readouterr().out
+
+    return info
+
+
+def test_info_of_a_trained_model(info_of_trained):
+    out = info_of_trained(
+        network='demist',
+        parameters={'backbone': 1234567, 'spatial stream': 89},
+        validation_units=['sub-1'],
+        metrics={'PSNR': (24.6712, 0.678)},
+        scored_on='out of fold',
+    )
     for line in (
         'streams         semantic, spatial, adaptive',
         'parameters      backbone 1,234,567, spatial stream 89',
@@ -57,17 +68,8 @@ def test_info_of_a_trained_model(tmp_path, capsys):
         assert line in out
 
 
-def test_info_names_no_streams_of_a_method_without(tmp_path, capsys):
-    metadata = {
-        'name': 'mine',
-        'version': '1',
-        'network': 'boosting',
-        'preset': load_preset('tiny').as_dict(),
-        'training_data': 'nine phantoms',
-    }
-    write_bundle(tmp_path / 'mine', metadata, {'a': np.ones(2)}, '')
-    assert main(['info', str(tmp_path / 'mine')]) == 0
-    assert 'streams' not in fields(capsys.readouterr().out)
+def test_info_names_no_streams_of_a_method_without(info_of_trained):
+    assert 'streams' not in fields(info_of_trained(network='boosting'))
 
 
 def test_info_as_json(capsys):
