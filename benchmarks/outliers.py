@@ -5,9 +5,11 @@ Every unit is judged by the model as it is; those named are spoilt as well. Prin
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 from common import Map, Mask, load
 from scipy import ndimage
@@ -51,8 +53,16 @@ def spoilt(images: Map) -> Iterator[tuple[str, Map]]:
 
 
 def pairs(folder: Path) -> Iterator[tuple[str, list[Map], Mask]]:
-    """Yield the scans that demist wrote and their brain."""
+    """Yield the scans that demist wrote and their brain.
+
+    The features are of 1 mm: scans of other voxels are left out, their sidecars have their scores.
+    """
     for path in sorted(folder.glob('sub-*/**/*_desc-brain_mask.nii.gz')):
+        if not np.allclose(nb.load(path).header.get_zooms()[:3], 1, atol=0.01):
+            print(
+                f'{path.name}: not of 1 mm, left out; see OutlierScore of its map', file=sys.stderr
+            )
+            continue
         stem = str(path).removesuffix('_desc-brain_mask.nii.gz')
         files = (f'{stem}_desc-preproc_T1w.nii.gz', f'{stem}_space-T1w_desc-preproc_FLAIR.nii.gz')
         yield Path(stem).name, [load(Path(file)) for file in files], load(path) > 0
