@@ -156,6 +156,8 @@ class EvaluationReport:
         What has no score, and why.
     metrics : tuple of (str, str)
         Name of each score with its unit, and whether higher or lower is better.
+    metrics_first : int
+        How many of them the first table has room for; another one, closed, has the rest.
     scores : tuple of ScoreRow
     caption : str
         What the star means; empty with one method.
@@ -171,7 +173,8 @@ class EvaluationReport:
         None where no map has an SD.
     cases : tuple of Case
     folds : tuple of tuple of str
-        Number, units tested, participants, groups, units trained on, units for early stopping.
+        Number, units tested, participants, their names, groups, units trained on, units for early
+        stopping.
     fold_names : tuple of str
         Folds, in the order of the curves' colours.
     training : tuple of Training
@@ -187,6 +190,7 @@ class EvaluationReport:
     headline: tuple[Headline, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     metrics: tuple[tuple[str, str], ...] = ()
+    metrics_first: int = 5
     scores: tuple[ScoreRow, ...] = ()
     caption: str = ''
     tests: tuple[TestRow, ...] = ()

@@ -22,6 +22,7 @@ from boilerplate.plots import differences
 from boilerplate.report import Headline, number
 from boilerplate.squares import style
 from demist_app import __version__
+from demist_app.evaluation.metrics import DATA_RANGE
 from demist_app.evaluation.statistics import caption
 from demist_app.training.methods import METHODS
 from demist_app.workflows.calibration_section import calibration_section
@@ -63,6 +64,8 @@ _SHOWN: dict[str, tuple[str, float, int, str]] = {
     'mse': ('MSE (10⁻³)', 1e3, 2, 'lower'),
     'mae': ('MAE (pp)', 1, 2, 'lower'),
     'ssim_eroded': ('SSIM, eroded', 1, 3, 'higher'),
+    'psnr_absolute': ('PSNR, absolute (dB)', 1, 2, 'higher'),
+    'ssim_absolute': ('SSIM, absolute', 1, 3, 'higher'),
 }
 """Score to its name, factor and digits on the page, and the better end."""
 _DEFINITIONS = (
@@ -72,6 +75,10 @@ _DEFINITIONS = (
         'inside the brain where it was measured, on the 1 mm grid. SSIM: Gaussian window of 11 '
         'voxels with an SD of 1.5, mean over the voxels of the brain; eroded: over those '
         'whose whole window is brain.',
+    ),
+    (
+        'PSNR, SSIM, absolute',
+        f'The same of percent PSR, neither divided nor clipped; relative to {DATA_RANGE:g} %.',
     ),
     ('NCC', 'Correlation of both maps over the voxels of the brain.'),
     ('MAE', 'Mean absolute difference, percentage points (pp) of PSR, unscaled.'),
@@ -150,18 +157,15 @@ def report_evaluation(found: Evaluation) -> Path:
         outputs=tuple(
             (path, words) for path, words in _OUTPUTS if (folder / path).resolve().exists()
         ),
-        provenance={'demist': __version__}
-        | {
-            f'Models of {METHODS[method].title}': 'sha256 '
-            + ', '.join(f'{bundle.sha256[:12]} (fold {fold})' for fold, bundle in bundles.items())
-            for method, bundles in found.folds.items()
-        },
+        provenance=_provenance(found),
     )
     return render_evaluation(report, folder / 'evaluation.html')
 
 
 def _means(scores: pd.DataFrame, metric: str) -> pd.Series:
     """Return participant to the mean of a score over the scans, of one method."""
+    if metric not in scores:  # sidecars of an earlier version do not have them all
+        return pd.Series(dtype=float)
     return scores.groupby('participant_id')[metric].mean().astype(float).dropna()
 
 
@@ -292,13 +296,44 @@ def _folds(found: Evaluation) -> Iterator[tuple[str, ...]]:
         tested = [a for a in found.splits.assignments if a.fold == fold]
         people = {a.participant: a.group for a in tested}
         counts = Counter(people.values())
+        names = ', '.join(natural_sort(people))
         bundle = found.folds[found.reference].get(fold)
         learned = [
             str(len(bundle.metadata[key])) if bundle else '–'
             for key in ('training_units', 'validation_units')
         ]
         groups = ', '.join(f'{count} {name}' for name, count in sorted(counts.items()))
-        yield (str(fold), str(len(tested)), str(len(people)), groups, *learned)
+        yield (str(fold), str(len(tested)), str(len(people)), names, groups, *learned)
+
+
+def _provenance(found: Evaluation) -> dict[str, str]:
+    """Tell what was run, and with which seed and libraries models were trained."""
+    bundles = [bundle for of in found.folds.values() for bundle in of.values()]
+    facts = {'demist': __version__}
+    runs = sorted(path.parent.name for path in found.out_dir.glob('logs/*/settings.json'))
+    if runs:
+        facts['Last run'] = f'{runs[-1]} (of {len(runs)}; settings and log in logs/)'
+    for title, key in (('Preset', 'preset'), ('Random seed', 'seed')):
+        values = {_word(bundle.metadata[key]) for bundle in bundles if key in bundle.metadata}
+        if values:
+            facts[title] = ', '.join(natural_sort(values))
+    libraries = {
+        f'{name} {number}'
+        for bundle in bundles
+        for name, number in bundle.metadata.get('libraries', {}).items()
+    }
+    if libraries:
+        facts['Libraries'] = ', '.join(sorted(libraries, key=str.lower))
+    return facts | {
+        f'Models of {METHODS[method].title}': 'sha256 '
+        + ', '.join(f'{bundle.sha256[:12]} (fold {fold})' for fold, bundle in of.items())
+        for method, of in found.folds.items()
+    }
+
+
+def _word(value: object) -> str:
+    """Name a preset, which is told whole, or a number."""
+    return str(value['name'] if isinstance(value, dict) else value)
 
 
 def _line(intercept: float, slope: float) -> str:

@@ -60,6 +60,8 @@ def scores():
                         'psnr': psnr,
                         'ssim': 0.8 - 0.01 * below + 0.001 * rng.normal(),
                         'ssim_eroded': 0.7 - 0.01 * below,
+                        'psnr_absolute': psnr + 3,
+                        'ssim_absolute': 0.85 - 0.01 * below,
                         'mse': 10 ** (-psnr / 10),
                         'ncc': None if method == 'mean' else 0.9 + 0.01 * rng.normal(),
                         'mae': 1 + 0.1 * below + 0.01 * rng.normal(),
@@ -153,7 +155,9 @@ def found(scores, tmp_path):
 def test_every_score_is_compared_as_compare_does(scores):
     table = comparison_table(scores, 'linear')
     assert list(table) == list(COMPARISON_COLUMNS)
-    assert list(table['metric'].unique()) == ['psnr', 'ssim', 'ssim_eroded', 'mse', 'ncc', 'mae']
+    assert list(table['metric'].unique()) == [
+        'psnr', 'ssim', 'ssim_eroded', 'psnr_absolute', 'ssim_absolute', 'mse', 'ncc', 'mae',
+    ]  # fmt: skip
     psnr = table[table['metric'] == 'psnr'].set_index('method')
     expected = compare(scores, 'psnr', 'linear')
     assert psnr.loc['demist', 'p_t_holm'] == expected.loc['demist', 'p_t_holm']
@@ -218,11 +222,26 @@ def test_the_page_says_who_is_best_and_what_the_star_means(found):
     page = report_evaluation(found).read_text('utf-8')
     assert 'Evaluation of 3 methods in 6 participants' in page
     assert '* differs from DEMIST: paired t-test on participant means' in page
-    (row,) = re.findall(r'<tr><th scope="row">DEMIST<br>.*</tr>', page)
+    row, further = re.findall(r'<tr><th scope="row">DEMIST<br>.*</tr>', page)
     assert '<td>7 (6)</td>' in row
-    assert row.count('class="best"') == 5  # but for NCC, by chance
+    assert row.count('class="best"') == 4  # but for NCC, by chance
+    assert further.count('class="best"') == 3
     assert EVIL not in page
     assert '&lt;img src=x' in page
+
+
+def test_the_page_says_who_is_in_a_fold_and_what_was_run(found):
+    for name in ('20260101-000000_a', '20260102-000000_b'):
+        settings = found.out_dir / 'logs' / name / 'settings.json'
+        settings.parent.mkdir(parents=True)
+        settings.write_text('{}')
+    for bundle in found.folds['demist'].values():
+        bundle.metadata['seed'] = 13
+    page = report_evaluation(found).read_text('utf-8')
+    assert '<details><summary>3</summary>sub-0, sub-2, sub-4</details>' in page
+    facts = page[page.index('<section id="provenance"') :]
+    for words in ('20260102-000000_b (of 2;', 'Random seed</dt><dd class="mono">13<'):
+        assert words in facts
 
 
 def test_a_browser_shows_the_page_as_it_was_written(found, tmp_path):
