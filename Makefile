@@ -87,7 +87,7 @@ heldout: maps
 robustness: .venv/installed
 	PYTHONPATH=benchmarks $(BIN)/python -m robustness build/robustness
 
-# All that is known of the quality of the shipped models, on one page
+# All that is known of the quality of the shipped models, on one page, and in the model card of small
 PHANTOM = build/bench/bids/derivatives
 QUALITY = echo '\n\#\# Held-out phantoms\n' && $(HELDOUT) && \
     echo '\n\#\# Their lesions\n' && \
@@ -107,6 +107,7 @@ quality: maps
 	{ echo '# Quality of the shipped models' && $(QUALITY) && \
 	    if test -d $(REAL); then $(QUALITY_REAL); fi; } >build/quality.part
 	mv build/quality.part build/quality.md
+	$(BIN)/python benchmarks/card.py demist_app/data/bundles/small build/heldout/metrics.json
 
 # What each conditioning stream is worth, on the same phantoms; after make small and make heldout
 streams: build/bench/bids

@@ -1,6 +1,6 @@
 """The model card: what a bundle's metadata says, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from demist_app.model.presets import BRIDGE, Preset
@@ -18,6 +18,14 @@ _STAGES = {
     '2-conditional': 'conditioning streams',
     '3-distilled': 'the same, for few evaluations',
 }
+_PARTS = (
+    'autoencoder of PSR', 'autoencoder of T1w and FLAIR', 'backbone', 'semantic stream',
+    'spatial stream', 'adaptive stream',
+)  # fmt: skip
+_LIBRARIES = 'Python', 'torch', 'monai', 'lightning', 'numpy'
+_METRICS = 'PSNR', 'SSIM', 'MSE', 'MAE'
+_MAPS = 'this model', 'measured', 'FLAIR alone', 'T1w alone'
+_REGIONS = 'brain', 'CSF', 'grey matter', 'white matter', 'lesions'
 _UNITS = {'PSNR': ' (dB)', 'MAE': ' (percentage points)'}
 
 
@@ -27,7 +35,8 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     Parameters
     ----------
     metadata : mapping
-        As `demist_app.training.export.export` assembles it: the card says nothing else.
+        As `demist_app.training.export.export` assembles it: the card says nothing else, in an order
+        of its own.
 
     Returns
     -------
@@ -53,14 +62,22 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         seed=metadata['seed'],
         preset=preset['name'],
         version=metadata['version'],
-        libraries=', '.join(f'{k} {v}' for k, v in metadata['libraries'].items()),
-        parameters='\n'.join(f'| {k} | {n:,} |' for k, n in metadata['parameters'].items()),
+        libraries=', '.join(f'{k} {v}' for k, v in _ordered(metadata['libraries'], _LIBRARIES)),
+        parameters='\n'.join(
+            f'| {k} | {n:,} |' for k, n in _ordered(metadata['parameters'], _PARTS)
+        ),
         share=100 * metadata['trainable_share'],
-        stages='\n'.join(_stage(name, facts) for name, facts in metadata['stages'].items()),
+        stages='\n'.join(_stage(*stage) for stage in _ordered(metadata['stages'], _STAGES)),
         metrics=scores_text(metadata['metrics'], metadata['scored_on']) + quality_text(metadata),
         spread=spread_text(metadata),
         alarm=alarm_text(metadata),
     )
+
+
+def _ordered(facts: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """Return what is known in this order: a bundle that was read has that of the alphabet."""
+    first = [name for name in names if name in facts]
+    return [(name, facts[name]) for name in (*first, *sorted(set(facts) - set(first)))]
 
 
 def _sampling(diffusion: Mapping[str, Any]) -> str:
@@ -95,7 +112,7 @@ def scores_text(metrics: Mapping[str, Any], scored_on: str) -> str:
         )
     rows = '\n'.join(
         f'| {name}{_UNITS.get(name, "")} | {mean:.4g} ± {sd:.2g} |'
-        for name, (mean, sd) in metrics.items()
+        for name, (mean, sd) in _ordered(metrics, _METRICS)
     )
     return (
         f'{scored_on[:1].upper()}{scored_on[1:]}; mean ± SD over scans, inside the brain '
@@ -118,14 +135,14 @@ def quality_text(metadata: Mapping[str, Any]) -> str:
     if lesions := metadata.get('lesions'):
         areas = ', '.join(
             f'{name} {area:.3f} ({lower:.3f} to {upper:.3f})'
-            for name, (area, lower, upper) in lesions['auc'].items()
+            for name, (area, lower, upper) in _ordered(lesions['auc'], _MAPS)
         )
         text += '\n' + _LESIONS.format(areas=areas, **lesions, **lesions['truth'])
     if coverage := metadata.get('coverage'):
         names = ' | '.join(f'{level:.0%}'.replace('%', ' %') for level in coverage['levels'])
         rows = '\n'.join(
             f'| {region} | ' + ' | '.join(f'{100 * share:.0f} %' for share in shares) + ' |'
-            for region, shares in coverage['regions'].items()
+            for region, shares in _ordered(coverage['regions'], _REGIONS)
         )
         rule = '|---' * (len(coverage['levels']) + 1) + '|'
         text += f'\n{_COVERAGE}\n| interval | {names} |\n{rule}\n{rows}\n'
