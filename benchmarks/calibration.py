@@ -244,9 +244,10 @@ def main() -> None:
     )
     parser.add_argument('--metrics', type=Path, help='add the coverage to this JSON')
     parser.add_argument('--n-samples', type=int, default=8)
+    parser.add_argument('--participants', default='sub-*', help='pattern, e.g. sub-0[12]')
     parser.add_argument('--threads', type=int, default=1)
     options = parser.parse_args()
-    held_out = {case.name: case for case in cases(options.bids)}
+    held_out = {case.name: case for case in cases(options.bids, options.participants)}
     regions: dict[str, list[Sample]] = {}
     for case in held_out.values():
         for region, values in from_maps(case, options.demist):
@@ -259,6 +260,8 @@ def main() -> None:
         predictor = load_predictor(bundle)
         scale = bundle.metadata.get('uncertainty', {}).get('sd_scale', 1.0)
         for example in examples(options.demist, options.bids / 'derivatives' / 'qmt'):
+            if example.name not in held_out:
+                continue
             case, mask = held_out[example.name], example.mask
             drawn = draws(predictor, example, options.n_samples, kept, options.threads)
             place = np.cumsum(mask.ravel()) - 1  # of a voxel among those of the brain

@@ -2,7 +2,7 @@
 
 Peaks are maxima of the histogram of a map inside the brain mask; those of a measured map of another
 person stand beside them. Sessions of one participant are compared by the tissue means that demist
-wrote: without treatment or lesions in between, what differs is the scan. Lesions of real scans are
+wrote; whether the person or the scan differs, they do not say. Lesions of real scans are
 judged by ``benchmarks/lesions.py``. Prints Markdown.
 """
 

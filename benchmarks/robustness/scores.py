@@ -23,7 +23,8 @@ def judge(out: Path, unit: Unit) -> dict[str, Any]:
         JSON-able: scores, ``sd`` (mean of the SD), ``dice`` (of the brain mask), ``distance`` (of
         the intensities from the training scans), ``lesions_ml``, ``lesions`` and ``measured``:
         means of lesions and their NAWM, ``alarm``: whether demist says that the scans are unlike
-        those of the training, null where the model cannot tell. Or ``failed``: why there is no map.
+        those of the training, null where the model cannot tell, ``model``: its checksum. Or
+        ``failed``: why there is no map.
     """
     made = out / unit.below / f'{unit.name}{SYNTHETIC}'
     if not made.exists():
@@ -52,7 +53,8 @@ def judge(out: Path, unit: Unit) -> dict[str, Any]:
         for name, image in (('lesions', psr), ('measured', case.measured))
     }
     numbers = {name: round(float(value), 5) for name, value in numbers.items()}
-    return numbers | tables | {'alarm': sidecar.get('OutlierAlarm')}
+    told = {'alarm': sidecar.get('OutlierAlarm'), 'model': sidecar['Model']['SHA256']}
+    return numbers | tables | told
 
 
 def reason(out: Path, unit: Unit) -> str:

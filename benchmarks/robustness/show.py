@@ -20,7 +20,8 @@ from demist_app.training.methods import METHODS
 
 COLUMNS = (
     'scans', 'level', 'model', 'PSNR (dB)', 'SSIM', 'MAE (pp)', 'MAE, noise-free (pp)',
-    'bias in WM (pp)', 'in GM (pp)', 'lesion AUC', 'lesion CCC', 'lesions (ml)', 'mean SD (pp)',
+    'bias in WM (pp)', 'in GM (pp)', 'lesion AUC', 'lesion r', 'lesion CCC',
+    'lesion bias, limits (pp)', 'lesions (ml)', 'mean SD (pp)',
     'distance', 'mask Dice', 'alarms', 'units',
 )  # fmt: skip
 NUMBERS = {
@@ -109,7 +110,12 @@ def lesion_cells(units: Sequence[Mapping[str, Any]]) -> list[str]:
     )
     labels, values, _ = pair_scores(ours, 'combined')
     agreed = agreement(ours[:, LESION], measured[:, LESION])
-    return [f'{auc(labels, values):.3f}', f'{agreed.ccc:.2f}']
+    return [
+        f'{auc(labels, values):.3f}',
+        f'{agreed.r:.2f}',
+        f'{agreed.ccc:.2f}',
+        f'{agreed.bias:+.2f} ({agreed.lower:+.2f} to {agreed.upper:+.2f})',
+    ]
 
 
 def alarms(units: Sequence[Mapping[str, Any]]) -> str:
@@ -150,10 +156,12 @@ def page(found: Results, sites: Path) -> str:
     text = (
         'PSNR, SSIM and MAE against the measured map of the scans as they were, inside the true '
         'brain, on the grid of the T1w as it was; in brackets every unit. Lesion AUC: lesions '
-        'against proximal and distal NAWM, all units together; CCC: their means against the '
-        'measured map. Distance: of the intensities from the training scans, the larger of the '
-        'two scans. Alarms: scans that the model calls unlike those it learned from. Both scans '
-        'are damaged where not said otherwise.'
+        'against proximal and distal NAWM, all units together; r, CCC, bias and limits of '
+        'agreement: their means against the measured map. Distance: of the intensities from '
+        'the training scans, the larger of the two scans. Alarms: scans that the model calls '
+        'unlike those it learned from. Both scans are damaged where not said otherwise; a scan '
+        'whose slices are so thick already stays as it is. With other lesions the measured map is '
+        'another one: theirs.'
     )
     parts = ['# Damaged scans, and other scanners\n', text, table(COLUMNS, cell_rows(found))]
     parts += failures(found)
@@ -181,25 +189,34 @@ def draw(found: Results, sites: Path, path: Path) -> None:
         ax = axes[len(panels)]
         both = [scores(sites, split) for split in FOLDERS]
         known = [m for m in METHODS if all(len(b) and m in set(b['method']) for b in both)]
-        for colour, method in zip(reversed(COLOURS), known, strict=False):
+        for number, (colour, method) in enumerate(zip(reversed(COLOURS), known, strict=False)):
             values = [list(part.loc[part['method'] == method, 'psnr']) for part in both]
-            curve(ax, values, colour, METHODS[method].title)
+            curve(ax, values, colour, METHODS[method].title, shift=0.05 * number)
         ticks(ax, list(FOLDERS))
         ax.set_xlabel(SITES)
-        for ax in axes:
-            ax.margins(x=0.15)
-            ax.spines[['top', 'right']].set_visible(False)
-            ax.grid(axis='y', color='#dddddd', linewidth=0.6)
-        for ax in axes[::ACROSS]:
-            ax.set_ylabel('PSNR (dB)')
+        for panel in axes:
+            panel.margins(x=0.15)
+            panel.spines[['top', 'right']].set_visible(False)
+            panel.grid(axis='y', color='#dddddd', linewidth=0.6)
+        for panel in axes[::ACROSS]:
+            panel.set_ylabel('PSNR (dB)')
         figure.legend(
             *axes[0].get_legend_handles_labels(),
             loc='outside upper left',
             ncols=len(found.models),
             frameon=False,
+            title='damaged scans',
+            alignment='left',
         )
         if known:
-            axes[len(panels)].legend(frameon=False)
+            figure.legend(
+                *ax.get_legend_handles_labels(),
+                loc='outside upper right',
+                ncols=2,
+                frameon=False,
+                title='a site held out (the last panel)',
+                alignment='left',
+            )
 
 
 def ticks(ax: Axes, labels: Sequence[str]) -> None:
@@ -207,9 +224,12 @@ def ticks(ax: Axes, labels: Sequence[str]) -> None:
     ax.set_xticks(range(len(labels)), [textwrap.fill(label, 9) for label in labels])
 
 
-def curve(ax: Axes, values: Sequence[Sequence[float]], colour: str, label: str) -> None:
-    """Draw every unit, and a line through the means."""
+def curve(
+    ax: Axes, values: Sequence[Sequence[float]], colour: str, label: str, shift: float = 0.0
+) -> None:
+    """Draw every unit, and a line through the means, all a little to the right."""
     for place, units in enumerate(values):
-        ax.plot([place] * len(units), units, 'o', color=colour, markersize=3, alpha=0.5)
+        ax.plot([place + shift] * len(units), units, 'o', color=colour, markersize=3, alpha=0.5)
     places = [place for place, units in enumerate(values) if units]
-    ax.plot(places, [np.mean(values[place]) for place in places], color=colour, label=label)
+    means = [np.mean(values[place]) for place in places]
+    ax.plot(np.array(places) + shift, means, color=colour, label=label)

@@ -134,12 +134,14 @@ def test_a_map_is_scored_on_the_grid_of_the_scan_as_it_was(robustness, unit, tmp
         finer = Nifti1Image(np.repeat(data, 2, axis=2), affine)
         nb.save(finer, home / f'{unit.name}{ending}.nii.gz')
     sidecar = {'IntensityDistance': {'T1w': 1.0, 'FLAIR': 2.5}, 'OutlierAlarm': True}
+    sidecar['Model'] = {'SHA256': 'aa'}
     (home / f'{unit.name}_space-T1w_desc-synth_PSRmap.json').write_text(json.dumps(sidecar))
     found = robustness['scores'].judge(tmp_path, unit)
     expected = score(case.fit, case.measured, case.mask)
     assert found['psnr'] == pytest.approx(expected.psnr, abs=0.01)
     assert found['mae_fit'] == pytest.approx(0, abs=1e-3)
     assert (found['distance'], found['sd'], found['dice'], found['alarm']) == (2.5, 1, 1, True)
+    assert found['model'] == 'aa'
     assert 0.1 < found['lesions_ml'] < 30
     assert len(found['lesions']) == len(found['measured']) > 3
     lesions, measured = (np.array(found[k], float)[:, 0] for k in ('lesions', 'measured'))
