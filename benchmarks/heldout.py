@@ -40,7 +40,7 @@ SPLIT = (
     'model', 'region', 'from the measured (pp)', 'noise (pp)', 'from noise-free (pp)',
     'bias (pp)', 'from the truth (pp)', 'left open', 'dB below noise-free',
 )  # fmt: skip
-LESIONS, PEOPLE = 'lesions, mean of each', 'white matter, mean of each participant'
+LESIONS, WHOLE = 'lesions, mean of each', 'white matter, mean of each scan'
 
 
 def fit_boosting(training: Iterator[Example]) -> HistGradientBoostingRegressor:
@@ -124,7 +124,7 @@ def split_rows(name: str, maps: dict[str, Map], held_out: list[Case]) -> list[st
         for region, mask in regions.items():
             values.setdefault(region, []).append(images[:, mask])
         means = images[:, regions['white matter']].mean(axis=1, keepdims=True)
-        values.setdefault(PEOPLE, []).append(means)
+        values.setdefault(WHOLE, []).append(means)
         each = [ndimage.mean(image, case.labels, case.lesions) for image in images]
         values.setdefault(LESIONS, []).append(np.array(each))
     rows = []

@@ -181,9 +181,9 @@ def main() -> None:
         f'limits. p: DeLong against {reference}.\n'
     )
     columns = (
-        'map', 'AUC, combined', 'participants drawn', 'AUC, pNAWM', 'AUC, dNAWM', 'AUC, voxels',
-        'p', 'r, true', 'CCC, true', 'bias, true (pp)', 'r, measured', 'CCC, measured',
-        'bias, measured (pp)', 'means: lesion, pNAWM, dNAWM',
+        'map', 'AUC, combined', 'participants drawn', 'AUC, pNAWM', 'AUC, dNAWM',
+        'AUC, voxels pooled', 'p', 'r, true', 'CCC, true', 'bias, true (pp)', 'r, measured',
+        'CCC, measured', 'bias, measured (pp)', 'means: lesion, pNAWM, dNAWM',
     )  # fmt: skip
     print('| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')
     for title in titles:

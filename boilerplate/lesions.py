@@ -19,8 +19,8 @@ class LesionRow:
     areas : tuple of (str, str, str)
         AUC against combined, proximal and distal NAWM, a mark where it is above that of the
         measured maps, and its interval.
-    p : tuple of str
-        Of the tests against the reference and against the measured maps.
+    against : tuple of (str, str)
+        The reference, and the measured maps: p, and interval of the difference of areas.
     agreement : tuple of str
         r, CCC, bias.
     limits : str
@@ -33,7 +33,7 @@ class LesionRow:
     style: str
     counted: str
     areas: tuple[tuple[str, str, str], ...]
-    p: tuple[str, str]
+    against: tuple[tuple[str, str], ...]
     agreement: tuple[str, str, str]
     limits: str
     voxels: tuple[str, str]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from table1.gather import RETEST, Results, lesion_means, title_of
 
 from demist_app.evaluation.lesions import pair_scores
-from demist_app.evaluation.roc import delong_test
+from demist_app.evaluation.roc import auc_difference_interval, delong_test
 from demist_app.evaluation.statistics import caption, compare, holm
 
 PUBLISHED = json.loads((Path(__file__).parent / 'published.json').read_text('utf-8'))
@@ -184,21 +184,26 @@ def lesions(found: Results) -> str:
     rows = []
     for number, title in enumerate(titles):
         cells = curves(title, found.scans, tables, ORACLE)[:-1]
-        against = [f'{p[number]:.3g}'.replace('nan', '–') for p in p_values.values()]
+        against = [
+            f'{p[number]:.3g} ({_difference(found, title, one, tables)})'.replace('nan ()', '–')
+            for one, p in p_values.items()
+        ]
         varies = np.ptp(tables[title][:, 0]) > CONSTANT
         agreed = agreements(title, tables) if varies else ['–'] * 6
         rows.append([title, *cells, *against, *agreed])
     columns = (
-        'map', 'AUC, combined', 'participants drawn', 'AUC, pNAWM', 'AUC, dNAWM', 'AUC, voxels',
-        'p, measured', f'p, {baseline}', 'r, true', 'CCC, true', 'bias, true (pp)', 'r, measured',
-        'CCC, measured', 'bias, measured (pp)',
+        'map', 'AUC, combined', 'participants drawn', 'AUC, pNAWM', 'AUC, dNAWM',
+        'AUC, voxels pooled', 'p, measured', f'p, {baseline}', 'r, true', 'CCC, true', 'bias, true (pp)',
+        'r, measured', 'CCC, measured', 'bias, measured (pp)',
     )  # fmt: skip
     text = (
         f'{counts[0]} lesions of {len(found.scans)} patients (first scans), {counts[1]} with '
         f'proximal and {counts[2]} with distal normal-appearing white matter. In brackets 95 % '
         'intervals of DeLong, for agreement the limits; p: DeLong test of the combined AUC, '
-        f'Holm-adjusted over the rows. {ORACLE} is the oracle: a map above it has copied the '
-        'contrast of FLAIR, and the agreement of mean PSR in lesions says how right it is.'
+        f'Holm-adjusted over the rows. {ORACLE} is the oracle: an area above it is no accuracy '
+        '(contrast copied from FLAIR raises it, and less noise); the agreement of mean PSR in '
+        'lesions says how right a map is. DeLong takes lesions as independent: beside p the 95 % '
+        'interval of the difference of areas, participants drawn.'
     )
     return text + '\n\n' + table(columns, rows)
 
@@ -214,6 +219,19 @@ def _against(one: str, titles: Sequence[str], tables: Mapping[str, Table]) -> ND
         return delong_test(labels, scores, others)
 
     return holm([tested(title) for title in titles])
+
+
+def _difference(found: Results, title: str, one: str, tables: Mapping[str, Table]) -> str:
+    """Return the interval of a difference of combined areas; empty where there is none."""
+    if one not in tables or title == one:
+        return ''
+    labels, scores, rows = pair_scores(tables[title], 'combined', bright=title == BRIGHT)
+    others = pair_scores(tables[one], 'combined', bright=one == BRIGHT)[1]
+    owners = np.repeat(
+        [scan.participant for scan in found.scans], [len(s.pairs) for s in found.scans]
+    )
+    low, high = auc_difference_interval(labels, scores, others, owners[rows])
+    return f'{low:+.3f} to {high:+.3f}'
 
 
 def noise_ceiling(found: Results) -> str:

@@ -200,7 +200,7 @@ class TrainingPreset:
     ema : float
         Decay of the moving average of the weights.
     validate_every : int
-        Updates between two validations (and checkpoints).
+        Updates between two validations (and checkpoints), at most.
     patience : int
         Validations without improvement before a stage ends early.
     latent_versions : int
@@ -227,6 +227,15 @@ class TrainingPreset:
     latent_versions: int = 4
     finetune: bool = False
     distill: bool = False
+
+    def intervals(self, budget: StagePreset) -> tuple[int, int]:
+        """Return how many validations a stage has, and the updates before each.
+
+        They are evenly spaced, so that there may be a few updates more than the budget says where
+        it cannot be divided.
+        """
+        count = -(-budget.updates // self.validate_every)
+        return count, -(-budget.updates // count)
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,10 @@ class Machine:
 class Chronicle(Callback):
     """Tell how it goes, and remember how long it took through any number of restarts."""
 
-    def __init__(self, name: str, updates: int) -> None:
+    def __init__(self, name: str, epochs: int, per_epoch: int) -> None:
         self.name = name
-        self.updates = updates
+        self.per_epoch = per_epoch
+        self.updates = epochs * per_epoch
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
         self._since = time.monotonic()
@@ -98,8 +99,7 @@ class Chronicle(Callback):
         passed = time.monotonic() - self._since
         self.seconds += passed
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        part = (trainer.current_epoch + 1) / int(trainer.max_epochs or 1)
-        done = round(part * self.updates)
+        done = (trainer.current_epoch + 1) * self.per_epoch
         self.history.append({'updates': float(done), **metrics})
         if trainer.is_global_zero:
             left = (self.updates - done) * self.seconds / done / 60
@@ -173,18 +173,20 @@ def fit(
         If memory is short, or the loss became infinite.
     """
     budget, training_preset = stage.budget, stage.preset.training
-    epochs = -(-budget.updates // training_preset.validate_every)
-    per_epoch = min(training_preset.validate_every, budget.updates)
+    epochs, per_epoch = training_preset.intervals(budget)
     name = folder.name
-    chronicle = Chronicle(name, budget.updates)
-    keeper = ModelCheckpoint(
-        dirpath=folder,
-        filename='best',
-        monitor='val/loss',
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    chronicle = Chronicle(name, epochs, per_epoch)
+    # two: Lightning's `save_last` keeps the last of the best, and a stage goes on after its best
+    keepers = [
+        ModelCheckpoint(
+            dirpath=folder,
+            filename=filename,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        for filename, monitor in (('best', 'val/loss'), ('last', None))
+    ]
     torch.set_num_threads(machine.threads)
     for chatty in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -209,7 +211,7 @@ def fit(
                 'val/loss', patience=training_preset.patience, check_on_train_epoch_end=True
             ),
             chronicle,
-            keeper,
+            *keepers,
             *bar,
         ],
         log_every_n_steps=1,

@@ -92,8 +92,8 @@ class AutoencoderStage(Stage):
         image = wide(batch[self.key])
         source = wide(batch[self.source])
         reconstruction, mu, sigma = self._reconstruct(source, self.noise(batch_idx))
-        update = self.current_epoch * self.preset.training.validate_every
-        update += batch_idx // self.budget.accumulate
+        _, per_epoch = self.preset.training.intervals(self.budget)
+        update = self.current_epoch * per_epoch + batch_idx // self.budget.accumulate
         joined = self.discriminator if update >= self.preset.training.adversarial_start else None
         judgement = joined(reconstruction) if joined else None
         weights = self.preset.losses

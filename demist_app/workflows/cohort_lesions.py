@@ -25,9 +25,13 @@ _LEVELS = {
     SYNTHETIC: 'the synthetic PSR maps',
     **{name: LESION_COLUMNS['method']['Levels'][name] for name in (BRIGHT, 'T1w')},
 }
-_OF_MEASURED = ('p_measured', 'p_measured_holm', 'r', 'ccc', 'bias', 'limit_lower', 'limit_upper')
+_OF_MEASURED = ('r', 'ccc', 'bias', 'limit_lower', 'limit_upper')
 CONTRAST_COLUMNS = {
-    **{name: words for name, words in LESION_COLUMNS.items() if name not in _OF_MEASURED},
+    **{
+        name: words
+        for name, words in LESION_COLUMNS.items()
+        if 'measured' not in name and name not in _OF_MEASURED
+    },
     'method': {'Description': 'What is judged', 'Levels': _LEVELS},
 }
 """Sidecar of ``group_psr_lesions.tsv``; its keys are the columns."""

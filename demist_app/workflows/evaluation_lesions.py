@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from demist_app.evaluation import bootstrap
 from demist_app.evaluation.agreement import agreement
 from demist_app.evaluation.lesions import BRIGHT, PARTNERS, pair_scores
-from demist_app.evaluation.roc import auc_interval, delong_interval, delong_test
+from demist_app.evaluation.roc import (
+    auc,
+    auc_difference_interval,
+    auc_interval,
+    delong_interval,
+    delong_test,
+)
 from demist_app.evaluation.statistics import holm
 from demist_app.workflows.evaluation import Told
 
@@ -24,11 +30,24 @@ _NOTHING = (None,) * len(_PARTS)
 _OWN = 'Synthetic'
 _FEWEST = 2  # lesions that an area has a variance of
 _FEWEST_AGREEING = 3
+
+
+def _difference(other: str, words: str) -> dict[str, dict[str, Any]]:
+    name = f'difference_{other}'
+    return {
+        name: {'Description': f'AUC minus that of {words}'},
+        f'{name}_lower': {
+            'Description': 'Lower end of its 95 % interval, whole participants drawn 2000 times'
+        },
+        f'{name}_upper': {'Description': 'Upper end of this interval'},
+    }
+
+
 LESION_COLUMNS: dict[str, dict[str, Any]] = {
     'method': {
         'Description': 'Method, as in group_scores.tsv; or what stands beside them',
         'Levels': {
-            MEASURED: 'the measured PSR maps themselves: what a perfect synthesis would reach',
+            MEASURED: 'the measured PSR maps themselves, with their noise',
             BRIGHT: 'intensity of the FLAIR alone, bright lesions',
             'T1w': 'intensity of the T1w alone, dark lesions',
         },
@@ -65,10 +84,12 @@ LESION_COLUMNS: dict[str, dict[str, Any]] = {
     },
     'voxels_upper': {'Description': 'Upper end of this interval'},
     'reference': {'Description': 'Method that the others are compared with'},
+    **_difference('reference', 'the reference, on the lesions of both'),
     'p_reference': {
         'Description': 'p of the DeLong test against the reference, on the lesions of both'
     },
     'p_reference_holm': {'Description': 'The same, Holm-adjusted over the rows of one comparator'},
+    **_difference('measured', 'the measured maps'),
     'p_measured': {'Description': 'p of the DeLong test against the measured maps'},
     'p_measured_holm': {'Description': 'The same, Holm-adjusted likewise'},
     'r': {'Description': "Pearson's correlation of synthetic and measured means of these lesions"},
@@ -194,9 +215,9 @@ def lesion_table(lesions: pd.DataFrame, reference: str, voxels: pd.DataFrame) ->
             row |= _area(chosen, image, partner)
             row |= _voxel_area(voxels[voxels['method'].isin(table['method'])], image, partner)
             if name != reference:
-                row['p_reference'] = _test_reference(chosen, image, partner, theirs)
+                row |= _against_reference(chosen, image, partner, theirs)
             if name != MEASURED:
-                row['p_measured'] = _test_measured(chosen, image, partner)
+                row |= _against_measured(chosen, image, partner)
             if image == _OWN:
                 row |= _agreement(chosen)
             rows.append(row)
@@ -271,23 +292,37 @@ def _voxel_area(voxels: pd.DataFrame, image: str, partner: str) -> dict[str, flo
     return {'auc_voxels': float(values.mean()), 'voxels_lower': low, 'voxels_upper': high}
 
 
-def _test_measured(lesions: pd.DataFrame, image: str, partner: str) -> float:
-    if not np.isfinite(means_of(lesions, OTHERS[MEASURED])).any():
-        return math.nan
-    labels, scores, _ = labelled(lesions, image, partner)
-    return delong_test(labels, scores, labelled(lesions, OTHERS[MEASURED], partner)[1])
+def _against_measured(lesions: pd.DataFrame, image: str, partner: str) -> dict[str, float]:
+    theirs = means_of(lesions, OTHERS[MEASURED])
+    if not np.isfinite(theirs).any():
+        return {}
+    return _against('measured', lesions, image, partner, theirs)
 
 
-def _test_reference(
+def _against_reference(
     lesions: pd.DataFrame, image: str, partner: str, reference: pd.DataFrame
-) -> float:
-    """Test against the reference, where both have met the same lesions."""
+) -> dict[str, float]:
+    """Compare with the reference, where both have met the same lesions."""
     both = lesions.merge(reference, on=_keys(lesions), suffixes=('', ' of reference'))
     if len(both) < _FEWEST:
-        return math.nan
-    labels, scores, _ = labelled(both, image, partner)
+        return {}
     theirs = both[[f'{_OWN} {part} of reference' for part in _PARTS]].to_numpy(float)
-    return delong_test(labels, scores, pair_scores(theirs, partner)[1])
+    return _against('reference', both, image, partner, theirs)
+
+
+def _against(
+    other: str, lesions: pd.DataFrame, image: str, partner: str, theirs: NDArray[np.float64]
+) -> dict[str, float]:
+    labels, scores, rows = labelled(lesions, image, partner)
+    others = pair_scores(theirs, partner)[1]
+    owners = lesions['participant_id'].to_numpy()[rows]
+    low, high = auc_difference_interval(labels, scores, others, owners)
+    return {
+        f'difference_{other}': auc(labels, scores) - auc(labels, others),
+        f'difference_{other}_lower': low,
+        f'difference_{other}_upper': high,
+        f'p_{other}': delong_test(labels, scores, others),
+    }
 
 
 def _agreement(lesions: pd.DataFrame) -> dict[str, float]:

@@ -12,7 +12,7 @@ from boilerplate.squares import Square, shares
 from demist_app.evaluation.lesions import BRIGHT, PARTNERS
 from demist_app.evaluation.roc import roc_points
 from demist_app.workflows.evaluation_lesions import MEASURED, labelled, subjects
-from demist_app.workflows.evaluation_words import p_value
+from demist_app.workflows.evaluation_words import MINUS, p_value
 
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 """Method and comparator to their row."""
@@ -98,7 +98,7 @@ def _lesion_row(titled: tuple[str, str], name: str, found: Rows) -> LesionRow:
         style=titled[1],
         counted=f'{row["lesions"]} ({row["participants"]})',
         areas=tuple(areas),
-        p=(p_value(row['p_reference_holm']), p_value(row['p_measured_holm'])),
+        against=tuple(_against(row, other) for other in ('reference', 'measured')),
         agreement=(number(row['r'], 2), number(row['ccc'], 2), number(row['bias'], 2)),
         limits='' if math.isnan(row['bias']) else ' to '.join(agreed),
         voxels=(
@@ -106,6 +106,12 @@ def _lesion_row(titled: tuple[str, str], name: str, found: Rows) -> LesionRow:
             _between(row['voxels_lower'], row['voxels_upper']),
         ),
     )
+
+
+def _against(row: Mapping[str, Any], other: str) -> tuple[str, str]:
+    low, high = (row[f'difference_{other}_{end}'] for end in ('lower', 'upper'))
+    ends = (f'{end:+.3f}'.translate(MINUS) for end in (low, high))
+    return p_value(row[f'p_{other}_holm']), ' to '.join(ends) if low < high else ''
 
 
 def _between(low: float, high: float) -> str:

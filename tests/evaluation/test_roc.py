@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from demist_app.evaluation.bootstrap import cluster_interval
 from demist_app.evaluation.roc import (
     auc,
+    auc_difference_interval,
     auc_interval,
     delong,
     delong_interval,
@@ -154,3 +155,12 @@ def test_the_cluster_interval_is_that_of_drawing_the_rows():
     scores = np.round(labels + rng.normal(size=len(owners)))  # with ties
     slowly = cluster_interval(lambda rows: auc(labels[rows], scores[rows]), owners, draws=200)
     assert auc_interval(labels, scores, owners, draws=200) == pytest.approx(slowly)
+    others = np.round(0.5 * labels + rng.normal(size=len(owners)))
+    slowly = cluster_interval(
+        lambda rows: auc(labels[rows], scores[rows]) - auc(labels[rows], others[rows]),
+        owners,
+        draws=200,
+    )
+    found = auc_difference_interval(labels, scores, others, owners, draws=200)
+    assert found == pytest.approx(slowly)
+    assert auc_difference_interval(labels, scores, scores, owners, draws=200) == (0, 0)

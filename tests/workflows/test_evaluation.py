@@ -253,7 +253,7 @@ def test_a_browser_shows_the_page_as_it_was_written(found, tmp_path):
 
 def test_the_page_warns_of_contrast_and_of_doubt_that_is_too_small(found):
     page = report_evaluation(found).read_text('utf-8')
-    assert 'contrast copied from the FLAIR, not accuracy' in page
+    assert 'An AUC above that of the measured maps is no accuracy' in page
     section = page[page.index('<section id="lesions"') : page.index('<section id="uncertainty"')]
     assert section.count('role="img"') == 3
     (row,) = re.findall(r'<tr><th scope="row">DEMIST</th><td>6 \(3\)</td>.*</tr>', section)

@@ -12,6 +12,7 @@ from demist_app.workflows.evaluation_lesions import (
     lesion_table,
     voxel_areas,
 )
+from demist_app.workflows.lesion_section import lesion_section
 
 PEOPLE, LESIONS = 4, 5
 
@@ -80,6 +81,9 @@ def test_areas_and_tests_are_those_of_the_lesions(told):
     measured = roc(values(told, 'demist', 'Measured'))[1]
     assert row['p_measured'] == delong_test(*roc(demist), measured)
     assert np.isnan(row['p_reference'])
+    difference = [row[f'difference_measured{end}'] for end in ('_lower', '', '_upper')]
+    assert difference[1] == row['auc'] - table.loc['measured', 'pNAWM']['auc']
+    assert difference == sorted(difference)
     assert table.loc['measured', 'pNAWM']['p_reference'] == pytest.approx(row['p_measured'])
     # bright lesions of FLAIR are found
     assert table.loc['FLAIR', 'pNAWM']['auc'] == 1
@@ -91,6 +95,21 @@ def test_methods_are_compared_on_the_lesions_of_both(told):
     demist = roc(values(told, 'demist', 'Synthetic')[LESIONS:])[1]
     assert table.loc['linear', 'pNAWM']['p_reference'] == delong_test(labels, linear, demist)
     assert table.loc['linear', 'pNAWM']['lesions'] == (PEOPLE - 1) * LESIONS
+
+
+def test_the_page_shows_the_interval_of_each_difference(told):
+    firsts = first_scans(told)
+    means = lesion_means(firsts)
+    table = lesion_table(means, 'demist', voxel_areas(firsts))
+    named = {name: (name, '') for name in ('demist', 'linear')}
+    rows = {row.name: row for row in lesion_section(means, table, named, 'x.tsv').rows}
+    combined = table[table['comparator'] == 'combined'].set_index('method')
+    ends = combined.loc['linear', ['difference_measured_lower', 'difference_measured_upper']]
+    assert ends.is_monotonic_increasing
+    shown = '{:+.3f} to {:+.3f}'.format(*ends).replace('-', '−')
+    assert [interval for _, interval in rows['linear'].against] != ['', '']
+    assert rows['linear'].against[1][1] == shown
+    assert rows['demist'].against[0] == ('–', '')
 
 
 def test_lesions_without_a_partner_count_where_they_have_one(told):
