@@ -193,8 +193,8 @@ def lesions(found: Results) -> str:
         rows.append([title, *cells, *against, *agreed])
     columns = (
         'map', 'AUC, combined', 'participants drawn', 'AUC, pNAWM', 'AUC, dNAWM',
-        'AUC, voxels pooled', 'p, measured', f'p, {baseline}', 'r, true', 'CCC, true', 'bias, true (pp)',
-        'r, measured', 'CCC, measured', 'bias, measured (pp)',
+        'AUC, voxels pooled', 'p, measured', f'p, {baseline}', 'r, true', 'CCC, true',
+        'bias, true (pp)', 'r, measured', 'CCC, measured', 'bias, measured (pp)',
     )  # fmt: skip
     text = (
         f'{counts[0]} lesions of {len(found.scans)} patients (first scans), {counts[1]} with '

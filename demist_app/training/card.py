@@ -190,7 +190,8 @@ How often the noise-free value lies in the interval that the standard deviation 
 """
 _ALARM = """\
 - Scans unlike the {units} it was trained on raise an alarm in the report and in the sidecar;
-  so do at most {percent:.1f} % of scans that are like them. Not every unlike scan does."""
+  the threshold is set for at most {percent:.1f} % of scans that are like them.
+  Not every unlike scan does."""
 _NO_ALARM = """\
 - It was trained on too few participants to tell scans unlike theirs by more than the spread of
   their intensities."""

@@ -64,20 +64,23 @@ _SHOWN: dict[str, tuple[str, float, int, str]] = {
     'mse': ('MSE (10⁻³)', 1e3, 2, 'lower'),
     'mae': ('MAE (pp)', 1, 2, 'lower'),
     'ssim_eroded': ('SSIM, eroded', 1, 3, 'higher'),
+    'l1': ('L1 (10⁻³)', 1e3, 1, 'lower'),
     'psnr_absolute': ('PSNR, absolute (dB)', 1, 2, 'higher'),
     'ssim_absolute': ('SSIM, absolute', 1, 3, 'higher'),
+    'ncc_absolute': ('NCC, absolute', 1, 3, 'higher'),
+    'mse_absolute': ('MSE, absolute (10⁻³)', 1e3, 2, 'lower'),
 }
 """Score to its name, factor and digits on the page, and the better end."""
 _DEFINITIONS = (
     (
-        'PSNR, SSIM, MSE',
+        'PSNR, SSIM, NCC, MSE, L1',
         'Of both maps divided by the 99.5th percentile of the measured one and clipped to [0, 1], '
         'inside the brain where it was measured, on the 1 mm grid. SSIM: Gaussian window of 11 '
         'voxels with an SD of 1.5, mean over the voxels of the brain; eroded: over those '
         'whose whole window is brain.',
     ),
     (
-        'PSNR, SSIM, absolute',
+        'Absolute',
         f'The same of percent PSR, neither divided nor clipped; relative to {DATA_RANGE:g} %.',
     ),
     ('NCC', 'Correlation of both maps over the voxels of the brain.'),
