@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from drawing import drawn
 from matplotlib.axes import Axes
 from robustness.cells import CELLS, PANELS, Cell
@@ -16,6 +17,7 @@ from robustness.sites import FOLDERS, scores
 from demist_app.evaluation.agreement import agreement
 from demist_app.evaluation.lesions import LESION, pair_scores
 from demist_app.evaluation.roc import auc
+from demist_app.evaluation.statistics import compare, holm
 from demist_app.training.methods import METHODS
 
 COLUMNS = (
@@ -32,6 +34,8 @@ LAST = {'lesions_ml': '.1f', 'sd': '.2f', 'distance': '.1f', 'dice': '.3f'}
 COLOURS = '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#56b4e9'
 ACROSS = 3  # panels
 SITES = 'trained on'
+SITE_METRICS = {'psnr': ('PSNR (dB)', 2, 1), 'ssim': ('SSIM', 3, 1), 'mae': ('MAE (pp)', 2, -1)}
+"""Score to its title, digits, and the sign of what is better."""
 
 
 @dataclass(frozen=True)
@@ -138,21 +142,50 @@ def site_rows(folder: Path) -> list[list[str]]:
     """Return the rows of the second table."""
     both = [scores(folder, split) for split in FOLDERS]
     rows = []
-    for method in METHODS:
-        parts = [part[part['method'] == method] for part in both if len(part)]
-        if len(parts) < len(FOLDERS) or not all(len(part) for part in parts):
-            continue
+    for method in of_both(both):
+        parts = [part[part['method'] == method] for part in both]
         for site in 'AB':
             cells = []
-            for metric, digits in (('psnr', 2), ('ssim', 3), ('mae', 2)):
+            for metric, (_, digits, _) in SITE_METRICS.items():
                 values = [part.loc[part['site'] == site, metric].mean() for part in parts]
                 cells += [f'{value:.{digits}f}' for value in values]
             rows.append([METHODS[method].title, site, *cells])
     return rows
 
 
+def of_both(both: Sequence[pd.DataFrame]) -> list[str]:
+    """Return the methods that were trained on both sites and on one."""
+    return [m for m in METHODS if all(len(part) and m in set(part['method']) for part in both)]
+
+
+def site_tests(folder: Path) -> list[list[str]]:
+    """Return the rows of the third table: what a site never seen costs, of each metric."""
+    both = [scores(folder, split) for split in FOLDERS]
+    seen, unseen = FOLDERS
+    rows = []
+    for metric, (title, digits, sign) in SITE_METRICS.items():
+        found = []
+        for method in of_both(both):
+            parts = [
+                part[part['method'] == method].assign(method=split)
+                for part, split in zip(both, FOLDERS, strict=True)
+            ]
+            joined = pd.concat(parts)
+            wide = joined.pivot_table(metric, 'participant_id', 'method')
+            worse = int((sign * (wide[unseen] - wide[seen]) < 0).sum())
+            found.append((method, compare(joined, metric, seen).loc[unseen], worse))
+        adjusted = [holm([row[p] for _, row, _ in found]) for p in ('p_t', 'p_wilcoxon')]
+        for (method, row, worse), *p_values in zip(found, *adjusted, strict=True):
+            difference, *ends = (f'{row[k]:+.{digits}f}' for k in ('difference', 'lower', 'upper'))
+            rows.append([
+                METHODS[method].title, title, f'{difference} ({" to ".join(ends)})',
+                f'{worse} of {row["participants"]:.0f}', *(f'{p:.2g}' for p in p_values),
+            ])  # fmt: skip
+    return rows
+
+
 def page(found: Results, sites: Path) -> str:
-    """Write both tables."""
+    """Write all tables."""
     text = (
         'PSNR, SSIM and MAE against the measured map of the scans as they were, inside the true '
         'brain, on the grid of the T1w as it was; in brackets every unit. Lesion AUC: lesions '
@@ -166,8 +199,15 @@ def page(found: Results, sites: Path) -> str:
     parts = ['# Damaged scans, and other scanners\n', text, table(COLUMNS, cell_rows(found))]
     parts += failures(found)
     if rows := site_rows(sites):
-        named = [f'{m}, {SITES} {s}' for m in ('PSNR (dB)', 'SSIM', 'MAE (pp)') for s in FOLDERS]
+        named = [f'{m}, {SITES} {s}' for m, *_ in SITE_METRICS.values() for s in FOLDERS]
+        words = (
+            f'{SITES} {" minus ".join(reversed(FOLDERS))}: mean over participants and its 95 % '
+            'interval, participants drawn; paired t-test and Wilcoxon, each Holm-adjusted over the '
+            'methods. The participants share the models of two folds, of one seed.'
+        ).capitalize()
+        columns = 'method', 'metric', 'difference (95 %)', 'worse', 'p, t', 'p, Wilcoxon'
         parts += ['## A site held out', table(('method', 'tested on site', *named), rows)]
+        parts += [words, table(columns, site_tests(sites))]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -188,7 +228,7 @@ def draw(found: Results, sites: Path, path: Path) -> None:
             ax.set_xlabel(PANELS[name])
         ax = axes[len(panels)]
         both = [scores(sites, split) for split in FOLDERS]
-        known = [m for m in METHODS if all(len(b) and m in set(b['method']) for b in both)]
+        known = of_both(both)
         for number, (colour, method) in enumerate(zip(reversed(COLOURS), known, strict=False)):
             values = [list(part.loc[part['method'] == method, 'psnr']) for part in both]
             curve(ax, values, colour, METHODS[method].title, shift=0.05 * number)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.nifti1 import Nifti1Image
+from scipy.stats import ttest_1samp
 
 from demist_app.evaluation.metrics import score
 from demist_app.phantom.cohort import Cohort
@@ -187,11 +188,13 @@ def test_tables_and_figure_show_what_is_done(tmp_path):
         path = tmp_path / 'cells' / f'{name}_desc-small.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
-    for name, psnr in (('within', 20.0), ('across', 17.5)):
-        rows = [f'linear\tsub-0{n}\t{psnr + n}\t0.8\t1.0' for n in (1, 2)]
+    for name, psnr, step in (('within', 20.0, 1), ('across', 17.5, 0.5)):
+        rows = [f'linear\tsub-0{n}\tses-1\t{psnr + step * n}\t0.8\t1.0' for n in (1, 2)]
         path = tmp_path / 'sites' / name / 'group_scores.tsv'
         path.parent.mkdir(parents=True)
-        path.write_text('\n'.join(['method\tparticipant_id\tpsnr\tssim\tmae', *rows]) + '\n')
+        path.write_text(
+            '\n'.join(['method\tparticipant_id\tsession_id\tpsnr\tssim\tmae', *rows]) + '\n'
+        )
     (tmp_path / 'sites' / 'bids').mkdir()
     people = 'participant_id\tsite\nsub-01\tA\nsub-02\tB\n'
     (tmp_path / 'sites' / 'bids' / 'participants.tsv').write_text(people)
@@ -208,7 +211,10 @@ def test_tables_and_figure_show_what_is_done(tmp_path):
     (bad,) = [row for row in lines if row[1:3] == ['8', 'small']]
     assert (bad[3], *bad[-2:]) == ('15.00 (15.00)', '1 of 1', '1 of 2')
     assert '- noise-8, small: brain_mask: no brain' in page
-    assert [row for row in lines if row[:4] == ['Linear', 'B', '22.00', '19.50']]
+    assert [row for row in lines if row[:4] == ['Linear', 'B', '22.00', '18.50']]
+    (row,) = [row for row in lines if row[:2] == ['Linear', 'PSNR (dB)']]
+    assert row[2:4] == ['-3.25 (-3.50 to -3.00)', '2 of 2']
+    assert float(row[4]) == pytest.approx(ttest_1samp([-3.0, -3.5], 0).pvalue, abs=0.005)
     text = (tmp_path / 'robustness.svg').read_text('utf-8')
     assert '>SNR of white matter' in text
     assert '>Linear' in text
