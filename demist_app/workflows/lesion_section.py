@@ -12,7 +12,7 @@ from boilerplate.squares import Square, shares
 from demist_app.evaluation.lesions import BRIGHT, PARTNERS
 from demist_app.evaluation.roc import roc_points
 from demist_app.workflows.evaluation_lesions import MEASURED, labelled, subjects
-from demist_app.workflows.evaluation_words import MINUS, p_value
+from demist_app.workflows.evaluation_words import p_value
 
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 """Method and comparator to their row."""
@@ -110,10 +110,10 @@ def _lesion_row(titled: tuple[str, str], name: str, found: Rows) -> LesionRow:
 
 def _against(row: Mapping[str, Any], other: str) -> tuple[str, str]:
     low, high = (row[f'difference_{other}_{end}'] for end in ('lower', 'upper'))
-    ends = (f'{end:+.3f}'.translate(MINUS) for end in (low, high))
+    ends = (number(end, 2) for end in (low, high))
     return p_value(row[f'p_{other}_holm']), ' to '.join(ends) if low < high else ''
 
 
 def _between(low: float, high: float) -> str:
     """Write an interval; without a variance there is none."""
-    return f'{number(low, 3)} to {number(high, 3)}' if low < high else ''
+    return f'{number(low, 3)}–{number(high, 3)}' if low < high else ''
