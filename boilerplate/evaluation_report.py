@@ -75,6 +75,9 @@ class MethodAgreement:
     rows: tuple[AgreementRow, ...]
 
 
+CalibrationRow = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Whether stated SDs are the size of the errors.
@@ -95,9 +98,9 @@ class Calibration:
         How many SDs the interval of nine tenths reaches, in words.
     levels : tuple of str
         Nominal coverages.
-    brain, rows : tuple of tuple of str
-        Method, region, draws, participants, bias, error, SD, error over SD, actual coverages; of
-        the brain, and of its regions.
+    brain, rows : tuple
+        Of the brain, and of its regions: method, region, draws, participants, bias, error, SD,
+        error over SD; and actual coverages with their intervals.
     """
 
     coverage: tuple[Square, ...]
@@ -107,8 +110,8 @@ class Calibration:
     enough: int
     widths: str
     levels: tuple[str, ...]
-    brain: tuple[tuple[str, ...], ...]
-    rows: tuple[tuple[str, ...], ...]
+    brain: tuple[CalibrationRow, ...]
+    rows: tuple[CalibrationRow, ...]
 
 
 @dataclass(frozen=True)

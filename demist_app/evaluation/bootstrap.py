@@ -9,6 +9,38 @@ LEVEL = 0.95
 DRAWS = 2000
 
 
+def mean_interval(
+    values: ArrayLike, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what `cluster_interval` does of means over participants, of many values at once.
+
+    Parameters
+    ----------
+    values : array_like, shape (participants, ...)
+    level, draws, seed
+        As `cluster_interval` takes them.
+
+    Returns
+    -------
+    lower, upper : ndarray, shape (...)
+        NaN of one participant.
+
+    Examples
+    --------
+    >>> low, high = mean_interval([[1.0, 20.0], [3.0, 20.0]])
+    >>> low.tolist(), high.tolist()
+    ([1.0, 20.0], [3.0, 20.0])
+    """
+    found = np.asarray(values, np.float64)
+    if len(found) == 1:
+        nothing = np.full(found.shape[1:], np.nan)
+        return nothing, nothing
+    rng = np.random.default_rng(seed)
+    means = found[rng.integers(len(found), size=(draws, len(found)))].mean(axis=1)
+    lower, upper = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return lower, upper
+
+
 def cluster_interval(
     statistic: Callable[[NDArray[np.intp]], float],
     clusters: ArrayLike,

@@ -1,10 +1,11 @@
 """Uncertainty on the evaluation page: from tables to figures and words."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from boilerplate.evaluation_report import Calibration
+from boilerplate.evaluation_report import Calibration, CalibrationRow
 from boilerplate.report import number
 from boilerplate.squares import Square, amounts, shares, style
 from demist_app.evaluation.calibration import ENOUGH_DRAWS, half_widths
@@ -60,8 +61,8 @@ def calibration_section(
         else None,
         methods=tuple(named[name] for name in lines),
         levels=tuple(f'{level:.0%}'.replace('%', '\u00a0%') for level in COVERAGE),
-        brain=tuple(row for of_method in words.values() for row in of_method if row[1] == BRAIN),
-        rows=tuple(row for of_method in words.values() for row in of_method if row[1] != BRAIN),
+        brain=tuple(row for of_method in words.values() for row in of_method if row[0][1] == BRAIN),
+        rows=tuple(row for of_method in words.values() for row in of_method if row[0][1] != BRAIN),
     )
 
 
@@ -93,13 +94,18 @@ def _coverage(title: str, rows: pd.DataFrame, regions: Mapping[str, str]) -> Squ
     return shares(title, lines, said='; '.join(said), dots=True)
 
 
-def _calibration_rows(title: str, rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+def _calibration_rows(title: str, rows: pd.DataFrame) -> Iterator[CalibrationRow]:
     for row in rows.to_dict('records'):
-        yield (
+        texts = (
             title,
             row['region'],
             row['draws'],
             str(row['participants']),
             *(number(row[key], 2) for key in ('bias', 'rmse', 'sd', 'ratio')),
-            *(f'{100 * row[column]:.1f} %' for column in COVERAGE.values()),
         )
+        yield texts, tuple(_share(row, column) for column in COVERAGE.values())
+
+
+def _share(row: Mapping[Any, Any], column: str) -> tuple[str, str]:
+    share, low, high = (100 * row[f'{column}{end}'] for end in ('', '_lower', '_upper'))
+    return f'{share:.1f} %', f'{low:.1f}–{high:.1f}' if low < high else ''

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from demist_app.evaluation.bootstrap import mean_interval
 from demist_app.evaluation.calibration import ENOUGH_DRAWS, LEVELS
 from demist_app.workflows.cohort_tables import regions_in_order
 from demist_app.workflows.evaluation import Told
@@ -40,6 +41,14 @@ CALIBRATION_COLUMNS: dict[str, dict[str, Any]] = {
             f'for the SD of draws; {level:g} if calibrated'
         }
         for level, column in COVERAGE.items()
+    },
+    **{
+        f'{column}_{end}': {
+            'Description': f'{words} end of the 95 % interval of {column}, whole participants '
+            'drawn 2000 times'
+        }
+        for column in COVERAGE.values()
+        for end, words in (('lower', 'Lower'), ('upper', 'Upper'))
     },
 }
 """Sidecar of ``group_calibration.tsv``; its keys are the columns."""
@@ -114,14 +123,18 @@ def calibration_table(regions: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=list(CALIBRATION_COLUMNS))
     pooled = _pooled(regions, _KEYS, ['bias', 'square', 'variance', *COVERAGE.values()])
     groups = regions.groupby(_KEYS, sort=False)
-    table = pooled.assign(
-        draws=groups['draws'].agg(lambda draws: ', '.join(map(str, sorted(set(draws))))),
-        participants=groups['participant_id'].nunique(),
-        voxels=groups['voxels'].sum(),
-        rmse=np.sqrt(pooled['square']),
-        sd=np.sqrt(pooled['variance']),
-        ratio=np.sqrt(pooled['square'] / pooled['variance']),
-    ).reset_index()
+    table = (
+        pooled.join(_coverage_intervals(regions))
+        .assign(
+            draws=groups['draws'].agg(lambda draws: ', '.join(map(str, sorted(set(draws))))),
+            participants=groups['participant_id'].nunique(),
+            voxels=groups['voxels'].sum(),
+            rmse=np.sqrt(pooled['square']),
+            sd=np.sqrt(pooled['variance']),
+            ratio=np.sqrt(pooled['square'] / pooled['variance']),
+        )
+        .reset_index()
+    )
     names = [name for name in table['region'] if name != BRAIN]
     ranks = {
         'method': list(regions['method'].unique()),
@@ -155,7 +168,25 @@ def spread_and_error(tenths: pd.DataFrame) -> dict[str, list[tuple[float, float]
     }
 
 
+def _coverage_intervals(regions: pd.DataFrame) -> pd.DataFrame:
+    """Draw participants: voxels of one err alike."""
+    columns = list(COVERAGE.values())
+    found = {
+        keys: np.stack(mean_interval(people[columns].to_numpy()))
+        for keys, people in _of_people(regions, _KEYS, columns).groupby(level=_KEYS, sort=False)
+    }
+    names = [f'{column}_{end}' for column in columns for end in ('lower', 'upper')]
+    rows = {keys: ends.T.ravel() for keys, ends in found.items()}
+    index = pd.MultiIndex.from_tuples(rows, names=_KEYS)
+    return pd.DataFrame(list(rows.values()), index, names)
+
+
+def _of_people(table: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
+    """Average the scans of one participant."""
+    return table.groupby([*keys, 'participant_id'], sort=False)[values].mean()
+
+
 def _pooled(table: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:
     """Average the scans of one participant, then participants."""
-    people = table.groupby([*keys, 'participant_id'], sort=False)[values].mean()
+    people = _of_people(table, keys, values)
     return people.groupby(level=keys, sort=False).mean()

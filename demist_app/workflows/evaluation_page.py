@@ -68,7 +68,7 @@ _SHOWN: dict[str, tuple[str, float, int, str]] = {
     'psnr_absolute': ('PSNR, absolute (dB)', 1, 2, 'higher'),
     'ssim_absolute': ('SSIM, absolute', 1, 3, 'higher'),
     'ncc_absolute': ('NCC, absolute', 1, 3, 'higher'),
-    'mse_absolute': ('MSE, absolute (10⁻³)', 1e3, 2, 'lower'),
+    'mse_absolute': ('MSE, absolute (pp²)', 1, 2, 'lower'),
 }
 """Score to its name, factor and digits on the page, and the better end."""
 _DEFINITIONS = (

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from demist_app.evaluation.bootstrap import cluster_interval
+from demist_app.evaluation.bootstrap import cluster_interval, mean_interval
 from demist_app.evaluation.roc import (
     auc,
     auc_difference_interval,
@@ -140,6 +140,17 @@ def test_cluster_interval_of_a_mean_is_that_of_theory():
     lower, upper = cluster_interval(lambda rows: values[rows].mean(), np.arange(400))
     half = 1.96 * values.std() / 20
     assert (lower, upper) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+def test_means_of_many_values_have_the_intervals_of_each():
+    values = np.random.default_rng(5).normal(size=(12, 3))
+    low, high = mean_interval(values, draws=300)
+    for number, ends in enumerate(zip(low, high, strict=True)):
+        column = values[:, number]
+        found = cluster_interval(
+            lambda rows, column=column: column[rows].mean(), np.arange(12), draws=300
+        )
+        assert found == pytest.approx(ends)
 
 
 def test_one_participant_has_no_interval():

@@ -262,7 +262,7 @@ def test_the_page_warns_of_contrast_and_of_doubt_that_is_too_small(found):
     assert '†' not in row
     doubt = page[page.index('<section id="uncertainty"') : page.index('<section id="cases"')]
     assert doubt.count('role="img"') == 3  # two methods, and both in one
-    assert '<td>2.00</td><td>30.0 %</td>' in doubt  # error over SD, 50 % interval
+    assert '<td>2.00</td><td>30.0 %<small></small></td>' in doubt  # error over SD, 50 % interval
 
 
 def test_the_page_shows_best_median_and_worst(found):

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from demist_app.workflows.evaluation_calibration import (
@@ -52,6 +53,9 @@ def test_scans_of_one_are_averaged_before_participants(found):
     assert row['ratio'] == pytest.approx(row['rmse'] / row['sd'])
     assert row['coverage_50'] == pytest.approx((0.3 + 0.1) / 2)
     assert row['coverage_95'] == pytest.approx(0.8)
+    # of two participants a draw has both, or one of them twice
+    assert (row['coverage_50_lower'], row['coverage_50_upper']) == pytest.approx((0.1, 0.3))
+    assert np.isnan(table.iloc[3]['coverage_50_lower'])  # one participant
 
 
 def test_tenths_are_pooled_likewise(found):
