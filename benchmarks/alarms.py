@@ -2,7 +2,7 @@
 
 The threshold is set so that of the training heads, each judged without it, at most 5 % pass. Here
 others of the same kind are judged, scanned by a random protocol and degraded as in training. A
-score is kept in FOLDER/scores.json and not computed again; prints a sentence.
+score is kept in FOLDER and not computed again; prints a sentence.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     bundle = load_bundle(options.bundle)
     known, predictor = bundle.metadata['outliers'], load_predictor(bundle)
-    path = options.folder / 'scores.json'
+    path = options.folder / f'{bundle.name}-{bundle.sha256[:12]}.json'
     options.folder.mkdir(parents=True, exist_ok=True)
     scores = json.loads(path.read_text('utf-8')) if path.exists() else []
     for number in range(len(scores), options.heads):
@@ -44,6 +44,7 @@ def main() -> None:
         aside = path.with_suffix('.part')
         aside.write_text(json.dumps(scores) + '\n', 'utf-8')
         aside.replace(path)
+    scores = scores[: options.heads]
     alarms = sum(score > known['threshold'] for score in scores)
     interval = binomtest(alarms, len(scores)).proportion_ci(method='exact')
     print(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -187,6 +188,9 @@ def fit(
         )
         for filename, monitor in (('best', 'val/loss'), ('last', None))
     ]
+    stopper = EarlyStopping(
+        'val/loss', patience=training_preset.patience, check_on_train_epoch_end=True
+    )
     torch.set_num_threads(machine.threads)
     for chatty in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -207,9 +211,7 @@ def fit(
         callbacks=[
             # Lightning's own exponential average cannot be sent to other processes
             WeightAveraging(multi_avg_fn=partial(_moving_average, training_preset.ema)),
-            EarlyStopping(
-                'val/loss', patience=training_preset.patience, check_on_train_epoch_end=True
-            ),
+            stopper,
             chronicle,
             *keepers,
             *bar,
@@ -233,16 +235,17 @@ def fit(
             multiprocessing_context='spawn' if machine.workers else None,
         )
 
-    last = folder / 'last.ckpt'
+    start, ended = _resumption(folder, chronicle, stopper)
     # a moving average of what does not move is still rounded
     frozen = {k: p.detach().clone() for k, p in stage.named_parameters() if not p.requires_grad}
     try:
-        trainer.fit(
-            stage,
-            loader(training, per_epoch * budget.accumulate, fixed=False),
-            loader(validation, VALIDATION_BATCHES, fixed=True),
-            ckpt_path=str(last) if last.exists() else None,
-        )
+        if not ended:
+            trainer.fit(
+                stage,
+                loader(training, per_epoch * budget.accumulate, fixed=False),
+                loader(validation, VALIDATION_BATCHES, fixed=True),
+                ckpt_path=start,
+            )
     except (RuntimeError, MemoryError) as error:
         if not any(text in str(error).lower() for text in _OUT_OF_MEMORY):
             raise
@@ -252,7 +255,7 @@ def fit(
             'by as much as the batch shrinks'
         ) from error
     kept = torch.load(folder / 'best.ckpt', map_location='cpu', weights_only=True)
-    final = torch.load(last, map_location='cpu', weights_only=True)
+    final = torch.load(folder / 'last.ckpt', map_location='cpu', weights_only=True)
     history = final['callbacks'][chronicle.state_key]
     if not all(math.isfinite(past['val/loss']) for past in history['history']):
         raise TrainingError(
@@ -273,6 +276,27 @@ def fit(
         'precision': str(trainer.precision),
     }
     return stage.weights(kept['state_dict'] | frozen), facts
+
+
+def _resumption(
+    folder: Path, chronicle: Chronicle, stopper: EarlyStopping
+) -> tuple[Path | None, bool]:
+    """Return the last checkpoint that is whole, and whether training had ended early with it.
+
+    It may have been killed after its end and before anybody wrote so.
+    """
+    for path in (folder / 'last.ckpt', folder / 'best.ckpt'):
+        try:
+            known = torch.load(path, map_location='cpu', weights_only=True)['callbacks']
+        except FileNotFoundError:
+            continue
+        except (RuntimeError, EOFError, UnpicklingError):  # the machine died while it was written
+            LOGGER.warning('%s cannot be read; training goes on from before it', path)
+            continue
+        history = known[chronicle.state_key]['history']
+        waited = known[stopper.state_key]['wait_count'] >= stopper.patience
+        return path, waited or not math.isfinite(history[-1]['val/loss'])
+    return None, False
 
 
 def _moving_average(

@@ -1,5 +1,6 @@
 """One stage through Lightning: what is kept of it, and what is told."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,36 @@ def test_a_stage_that_is_killed_goes_on_after_its_best(tmp_path, micro):
     _, facts = fit(again, Nothing(), Nothing(), tmp_path / 'told', MACHINE)
     assert again.updates_done == 2
     assert (facts['updates'], facts['best_update']) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ('losses', 'error'),
+    [((1.0, 2.0, 3.0, 0.5, 0.4), None), ((1.0, 2.0, float('nan'), 0.5, 0.4), TrainingError)],
+)
+def test_a_stage_that_ended_early_is_not_trained_on(tmp_path, micro, losses, error):
+    """It may be killed between its end and the file that says so."""
+    folder = tmp_path / 'told'
+    stage = told(micro, losses, updates=10, every=2, patience=2)
+    stage.on_train_end = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fit(stage, Nothing(), Nothing(), folder, MACHINE)
+    again = told(micro, losses, updates=10, every=2, patience=2)
+    with pytest.raises(error) if error else nullcontext():
+        _, facts = fit(again, Nothing(), Nothing(), folder, MACHINE)
+        assert (facts['updates'], facts['best_update']) == (6, 2)
+    assert again.updates_done == 0
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path, micro):
+    stage = told(micro, (3.0, 1.0, 2.0), updates=6, every=2)
+    stage.on_validation_epoch_start = lambda: stage.current_epoch < 2 or 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fit(stage, Nothing(), Nothing(), tmp_path / 'told', MACHINE)
+    last = tmp_path / 'told' / 'last.ckpt'
+    last.write_bytes(last.read_bytes()[:1000])
+    again = told(micro, (3.0, 1.0, 2.0), updates=6, every=2)
+    _, facts = fit(again, Nothing(), Nothing(), tmp_path / 'told', MACHINE)
+    assert (again.updates_done, facts['updates'], facts['best_update']) == (2, 6, 4)
 
 
 def test_a_loss_that_explodes_after_the_best_says_so(tmp_path, micro):
