@@ -4,8 +4,8 @@ For any data set with lesion masks that demist has been run on. Lesions, proxima
 are those of `demist_app.evaluation.lesions`; white matter is what demist's own segmentation gives
 of T1w and FLAIR, one voxel inside its border. Beside every AUC stands the agreement of mean PSR in
 lesions with the truth and with the measurement, where they are known: FLAIR alone may tell lesions
-from NAWM as well as measured PSR does, so a map above the row *measured* has copied the contrast
-of FLAIR. Prints Markdown.
+from NAWM as well as measured PSR does, so a map above the row *measured* is not the more accurate
+for it: copied contrast raises an area, and so does less noise. Prints Markdown.
 """
 
 import argparse

@@ -106,8 +106,8 @@ def main() -> None:
     bundle = load_bundle(options.bundle)
     known, predictor = bundle.metadata['outliers'], load_predictor(bundle)
     print(
-        f'Alarm above {known["threshold"]:.2f}, which at most {known["false_alarm_rate"]:.1%} of '
-        f'scans like the {known["units"]} of the training pass.\n'
+        f'Alarm above {known["threshold"]:.2f}, set for false alarms in at most '
+        f'{known["false_alarm_rate"]:.1%} of scans like the {known["units"]} of the training.\n'
     )
     columns = ('outputs', 'unit', 'scans', *known['usual'], 'score', 'alarm')
     print('| ' + ' | '.join(columns) + ' |\n' + '|---' * len(columns) + '|')

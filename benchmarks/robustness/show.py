@@ -201,10 +201,10 @@ def page(found: Results, sites: Path) -> str:
     if rows := site_rows(sites):
         named = [f'{m}, {SITES} {s}' for m, *_ in SITE_METRICS.values() for s in FOLDERS]
         words = (
-            f'{SITES} {" minus ".join(reversed(FOLDERS))}: mean over participants and its 95 % '
-            'interval, participants drawn; paired t-test and Wilcoxon, each Holm-adjusted over the '
+            f'{SITES.capitalize()} {" minus ".join(reversed(FOLDERS))}: mean over participants and '
+            'its 95 % interval, participants drawn; paired t-test and Wilcoxon, each Holm-adjusted over the '
             'methods. The participants share the models of two folds, of one seed.'
-        ).capitalize()
+        )
         columns = 'method', 'metric', 'difference (95 %)', 'worse', 'p, t', 'p, Wilcoxon'
         parts += ['## A site held out', table(('method', 'tested on site', *named), rows)]
         parts += [words, table(columns, site_tests(sites))]

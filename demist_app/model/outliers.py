@@ -81,8 +81,8 @@ class Verdict:
         return (
             'These scans look unlike those that the model learned from, so the map may be far off. '
             f'Unusual: {"; ".join(WORDS[name] for name in self.unusual)}. Score {self.score:.2f}, '
-            f'alarm above {self.threshold:.2f}: of scans like the {self.units} of '
-            f'the training, at most {100 * self.false_alarm_rate:.1f} % pass that.'
+            f'alarm above {self.threshold:.2f}, set for false alarms in at most '
+            f'{100 * self.false_alarm_rate:.1f} % of scans like the {self.units} of the training.'
         )
 
 

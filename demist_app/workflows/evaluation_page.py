@@ -81,7 +81,8 @@ _DEFINITIONS = (
     ),
     (
         'Absolute',
-        f'The same of percent PSR, neither divided nor clipped; relative to {DATA_RANGE:g} %.',
+        'The same of percent PSR, neither divided nor clipped; PSNR and SSIM relative to '
+        f'{DATA_RANGE:g} %.',
     ),
     ('NCC', 'Correlation of both maps over the voxels of the brain.'),
     ('MAE', 'Mean absolute difference, percentage points (pp) of PSR, unscaled.'),

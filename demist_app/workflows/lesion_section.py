@@ -110,7 +110,7 @@ def _lesion_row(titled: tuple[str, str], name: str, found: Rows) -> LesionRow:
 
 def _against(row: Mapping[str, Any], other: str) -> tuple[str, str]:
     low, high = (row[f'difference_{other}_{end}'] for end in ('lower', 'upper'))
-    ends = (number(end, 2) for end in (low, high))
+    ends = (number(end, 3) for end in (low, high))
     return p_value(row[f'p_{other}_holm']), ' to '.join(ends) if low < high else ''
 
 

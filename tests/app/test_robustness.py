@@ -212,6 +212,8 @@ def test_tables_and_figure_show_what_is_done(tmp_path):
     assert (bad[3], *bad[-2:]) == ('15.00 (15.00)', '1 of 1', '1 of 2')
     assert '- noise-8, small: brain_mask: no brain' in page
     assert [row for row in lines if row[:4] == ['Linear', 'B', '22.00', '18.50']]
+    assert 'Trained on the other site minus both sites: mean over participants' in page
+    assert 'paired t-test and Wilcoxon, each Holm-adjusted' in page
     (row,) = [row for row in lines if row[:2] == ['Linear', 'PSNR (dB)']]
     assert row[2:4] == ['-3.25 (-3.50 to -3.00)', '2 of 2']
     assert float(row[4]) == pytest.approx(ttest_1samp([-3.0, -3.5], 0).pvalue, abs=0.005)

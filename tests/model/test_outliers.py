@@ -49,7 +49,10 @@ def test_the_worst_group_counts_and_is_named():
     assert seen.unusual == ['T1w intensities']
     assert WORDS['T1w intensities'] in seen.warning()
     assert WORDS['edges'] not in seen.warning()
-    assert 'of scans like the 79 of the training, at most 1.2 % pass' in seen.warning()
+    assert (
+        'set for false alarms in at most 1.2 % of scans like the 79 of the training'
+        in seen.warning()
+    )
 
 
 def test_the_farthest_is_named_first():

@@ -106,7 +106,7 @@ def test_the_page_shows_the_interval_of_each_difference(told):
     combined = table[table['comparator'] == 'combined'].set_index('method')
     ends = combined.loc['linear', ['difference_measured_lower', 'difference_measured_upper']]
     assert ends.is_monotonic_increasing
-    shown = '{:.2f} to {:.2f}'.format(*ends).replace('-', '−')
+    shown = '{:.3f} to {:.3f}'.format(*ends).replace('-', '−')
     assert [interval for _, interval in rows['linear'].against] != ['', '']
     assert rows['linear'].against[1][1] == shown
     assert rows['demist'].against[0] == ('–', '')
