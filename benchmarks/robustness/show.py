@@ -202,8 +202,8 @@ def page(found: Results, sites: Path) -> str:
         named = [f'{m}, {SITES} {s}' for m, *_ in SITE_METRICS.values() for s in FOLDERS]
         words = (
             f'{SITES.capitalize()} {" minus ".join(reversed(FOLDERS))}: mean over participants and '
-            'its 95 % interval, participants drawn; paired t-test and Wilcoxon, each Holm-adjusted over the '
-            'methods. The participants share the models of two folds, of one seed.'
+            'its 95 % interval, participants drawn; paired t-test and Wilcoxon, each Holm-adjusted '
+            'over the methods. The participants share the models of two folds, of one seed.'
         )
         columns = 'method', 'metric', 'difference (95 %)', 'worse', 'p, t', 'p, Wilcoxon'
         parts += ['## A site held out', table(('method', 'tested on site', *named), rows)]
