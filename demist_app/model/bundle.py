@@ -88,6 +88,11 @@ def find_bundle(model: str) -> Path:
     )
 
 
+def _shown(path: Path, name: str) -> str:
+    """Name a file of a bundle on one line, whatever its name."""
+    return str(path / (name if name.isprintable() else repr(name)))
+
+
 def load_bundle(path: Path) -> Bundle:
     """Verify a bundle, file by file.
 
@@ -120,9 +125,9 @@ def load_bundle(path: Path) -> Bundle:
     names = [file.relative_to(path) for file in path.rglob('*') if file.is_file()]
     found = {str(n) for n in names if not any(part.startswith('.') for part in n.parts)}
     if added := sorted(found - set(digests)):
-        raise BundleError(f'{path / added[0]} is no part of the bundle: remove it')
+        raise BundleError(f'{_shown(path, added[0])} is no part of the bundle: remove it')
     if missing := sorted(set(digests) - found):  # also what a name like "../x" or "/x" points to
-        raise BundleError(f'{path / missing[0]!s} is missing: fetch the bundle anew')
+        raise BundleError(f'{_shown(path, missing[0])} is missing: fetch the bundle anew')
     for name, expected in digests.items():
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()):

@@ -197,6 +197,7 @@ def test_any_byte_in_a_bundle(bundle, tmp_path, content, name):
 @example({'network': 'demist', 'preset': {'streams': 1}}, {})
 @example({}, {'../../etc/passwd': 'x'})
 @example({}, {'\0': 'x'})
+@example({}, {'\n': ''})
 @example({'x': '\ud800'}, {})
 def test_metadata_of_a_bundle_whose_checksums_are_right(bundle, tmp_path, facts, digests):
     """Who makes a bundle makes its checksums, too."""
