@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from table1.gather import RETEST, Results, lesion_means, title_of
 
 from demist_app.evaluation.lesions import pair_scores
-from demist_app.evaluation.roc import auc_difference_interval, delong_test
+from demist_app.evaluation.roc import auc_interval, delong_test
 from demist_app.evaluation.statistics import caption, compare, holm
 
 PUBLISHED = json.loads((Path(__file__).parent / 'published.json').read_text('utf-8'))
@@ -230,7 +230,7 @@ def _difference(found: Results, title: str, one: str, tables: Mapping[str, Table
     owners = np.repeat(
         [scan.participant for scan in found.scans], [len(s.pairs) for s in found.scans]
     )
-    low, high = auc_difference_interval(labels, scores, others, owners[rows])
+    low, high = auc_interval(labels, scores, owners[rows], minus=others)
     return f'{low:+.3f} to {high:+.3f}'
 
 

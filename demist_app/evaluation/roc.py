@@ -4,11 +4,10 @@ The area under the curve is the chance that a row of kind 1 scores higher than o
 counted half. Its variance and the test between two scores of the same rows are those of DeLong et
 al. (Biometrics 1988, 44:837), computed from midranks (Sun & Xu, IEEE Signal Process. Lett. 2014,
 21:1389). They take rows as independent; for several lesions of one participant give
-`auc_interval` and `auc_difference_interval` beside them.
+`auc_interval` beside them.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -148,6 +147,7 @@ def auc_interval(
     scores: ArrayLike,
     clusters: ArrayLike,
     *,
+    minus: ArrayLike | None = None,
     level: float = bootstrap.LEVEL,
     draws: int = bootstrap.DRAWS,
     seed: int = 0,
@@ -162,36 +162,22 @@ def auc_interval(
         High where the label should be 1.
     clusters : array_like, shape (rows,)
         Participant of every row.
+    minus : array_like, shape (rows,), optional
+        Other scores of the same rows: the interval is that of the area minus theirs.
     level, draws, seed
         As `demist_app.evaluation.bootstrap.cluster_interval` takes them.
     """
     between, pairs = _contests(labels, scores, clusters)
-    return _drawn(between, pairs, level=level, draws=draws, seed=seed)
+    if minus is not None:
+        between = between - _contests(labels, minus, clusters)[0]
 
+    def area(drawn: NDArray[np.intp]) -> float:
+        both = np.ix_(drawn, drawn)
+        return float(between[both].sum() / pairs[both].sum())
 
-def auc_difference_interval(
-    labels: ArrayLike,
-    first: ArrayLike,
-    second: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    level: float = bootstrap.LEVEL,
-    draws: int = bootstrap.DRAWS,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the same of the difference of two areas, first minus second, of the same rows.
-
-    Parameters
-    ----------
-    labels : array_like of bool, shape (rows,)
-    first, second : array_like, shape (rows,)
-    clusters : array_like, shape (rows,)
-    level, draws, seed
-        All as `auc_interval` takes them; a draw has the same participants in both areas.
-    """
-    ours, pairs = _contests(labels, first, clusters)
-    theirs, _ = _contests(labels, second, clusters)
-    return _drawn(ours - theirs, pairs, level=level, draws=draws, seed=seed)
+    return bootstrap.cluster_interval(
+        area, np.arange(len(pairs)), level=level, draws=draws, seed=seed
+    )
 
 
 def _contests(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike) -> tuple[Array, Array]:
@@ -206,14 +192,6 @@ def _contests(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike) -> tupl
     won = (above[:, None] > below) + 0.5 * (above[:, None] == below)
     between = one_hot[kinds].T @ won @ one_hot[~kinds]
     return between, np.outer(one_hot[kinds].sum(axis=0), one_hot[~kinds].sum(axis=0))
-
-
-def _drawn(between: Array, pairs: Array, **options: Any) -> tuple[float, float]:
-    def area(drawn: NDArray[np.intp]) -> float:
-        both = np.ix_(drawn, drawn)
-        return float(between[both].sum() / pairs[both].sum())
-
-    return bootstrap.cluster_interval(area, np.arange(len(pairs)), **options)
 
 
 def _placements(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:

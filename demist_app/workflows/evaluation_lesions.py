@@ -9,12 +9,11 @@ import pandas as pd
 from bids.utils import natural_sort
 from numpy.typing import NDArray
 
-from demist_app.evaluation import bootstrap
 from demist_app.evaluation.agreement import agreement
+from demist_app.evaluation.bootstrap import mean_interval
 from demist_app.evaluation.lesions import BRIGHT, PARTNERS, pair_scores
 from demist_app.evaluation.roc import (
     auc,
-    auc_difference_interval,
     auc_interval,
     delong_interval,
     delong_test,
@@ -286,9 +285,7 @@ def _voxel_area(voxels: pd.DataFrame, image: str, partner: str) -> dict[str, flo
     if found.empty:
         return {}
     values = found.to_numpy()
-    low, high = bootstrap.cluster_interval(
-        lambda rows: float(values[rows].mean()), np.arange(len(values))
-    )
+    low, high = map(float, mean_interval(values))
     return {'auc_voxels': float(values.mean()), 'voxels_lower': low, 'voxels_upper': high}
 
 
@@ -316,7 +313,7 @@ def _against(
     labels, scores, rows = labelled(lesions, image, partner)
     others = pair_scores(theirs, partner)[1]
     owners = lesions['participant_id'].to_numpy()[rows]
-    low, high = auc_difference_interval(labels, scores, others, owners)
+    low, high = auc_interval(labels, scores, owners, minus=others)
     return {
         f'difference_{other}': auc(labels, scores) - auc(labels, others),
         f'difference_{other}_lower': low,

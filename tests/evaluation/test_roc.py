@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 from demist_app.evaluation.bootstrap import cluster_interval, mean_interval
 from demist_app.evaluation.roc import (
     auc,
-    auc_difference_interval,
     auc_interval,
     delong,
     delong_interval,
@@ -172,6 +171,6 @@ def test_the_cluster_interval_is_that_of_drawing_the_rows():
         owners,
         draws=200,
     )
-    found = auc_difference_interval(labels, scores, others, owners, draws=200)
+    found = auc_interval(labels, scores, owners, minus=others, draws=200)
     assert found == pytest.approx(slowly)
-    assert auc_difference_interval(labels, scores, scores, owners, draws=200) == (0, 0)
+    assert auc_interval(labels, scores, owners, minus=scores, draws=200) == (0, 0)
